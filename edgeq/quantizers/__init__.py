@@ -1,0 +1,1 @@
+"""Target formats, one a file: each turns the pivot into an artifact."""
