@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -29,6 +30,16 @@ MAX_BYTES = 2 << 30
 MAX_MANIFEST_BYTES = 4 << 20
 # A zip cannot hold an earlier time; a fixed one keeps the bytes equal.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
+# zipfile answers damaged, encrypted and exotic archives with any of these.
+_ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    OSError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+)
 
 ReleaseName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -165,7 +176,7 @@ def unpack(data: bytes, origin: str) -> Bundle:
             if set(entries) != set(manifest.files):
                 raise _damaged(origin, "its files are not those its manifest names")
             files = {name: archive.read(entry) for name, entry in entries.items()}
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+    except _ZIP_ERRORS as error:
         raise _damaged(origin, str(error)) from error
     for name, entry in manifest.files.items():
         if describe({name: files[name]})[name] != entry:
