@@ -22,7 +22,8 @@
     │   └── AgentError              1   the agent failed or spoke nonsense
     ├── FetchError                  1   a runtime wheel could not be fetched
     ├── WorkerError                 1   a child process on the host crashed, hung, grew too large
-    └── HostError                   1   this machine: disk full, no permission
+    ├── HostError                   1   this machine: disk full, no permission
+    └── StoppedError              130   Ctrl-C; 143 for a request to end
 """
 
 
@@ -120,3 +121,11 @@ class WorkerError(EdgeqError):
 
 class HostError(EdgeqError):
     pass
+
+
+class StoppedError(EdgeqError):
+    """A signal asked for the end; shells expect 128 and its number as the exit code."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__("stopped before the end; what was not committed on a device is not active")
+        self.exit_code = 128 + number

@@ -3,13 +3,15 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeq.core.inventory import Device
-from edgeq.core.model import FloatModel, Source, TensorSpec
+from edgeq.core.model import Artifact, FloatModel, Source, TensorSpec
+from edgeq.core.profile import Precision
+from edgeq.core.project import Input
 from edgeq.core.samples import Samples
 
 Array = npt.NDArray[np.generic]
@@ -83,22 +85,92 @@ class Transport(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadOptions:
+    """How to load.
+
+    Attributes:
+        trust: Code that the model carries may run (in the worker, nowhere else).
+        image_size: Height and width for an input that leaves them open.
+    """
+
+    trust: bool = False
+    image_size: tuple[int, int] | None = None
+
+
 class Loader(Protocol):
-    """A source format. Runs in a worker process: heavy imports, noise and crashes stay there."""
+    """A source format."""
+
+    def recognise(self, path: Path) -> str | None:
+        """The kind of source, such as ``keras-h5``, by name and first bytes; None: not mine.
+
+        Raises:
+            ModelError: it is this loader's by name, but not by its contents.
+        """
 
     def load(
-        self, source: Source, folder: Path, probe: Callable[[TensorSpecs], Sequence[Batch]]
+        self,
+        source: Source,
+        folder: Path,
+        options: LoadOptions,
+        probe: Callable[[TensorSpecs], Sequence[Batch]],
     ) -> FloatModel:
         """Write ``folder/pivot.tflite`` and compare it with the source on real inputs.
+
+        Runs in a worker process: heavy imports, noise and crashes stay there.
 
         Args:
             source: The user's model.
             folder: An empty folder of the caller's.
+            options: See there.
             probe: Gives inputs for the comparison once the input tensors are known; each batch
-                holds one array per input, of shape ``(1, …)``.
+                holds one array per input, of shape ``(1, …)`` and the input's type.
 
         Raises:
             ModelError: the model cannot be loaded, or its pivot gives other answers.
+        """
+
+
+class Dataset(Protocol):
+    """A kind of data on the disk."""
+
+    def recognises(self, path: Path) -> bool: ...
+
+    def read(
+        self, path: Path, inputs: TensorSpecs, settings: Input, limit: int | None = None
+    ) -> Samples:
+        """Read and preprocess samples for the model's inputs.
+
+        Args:
+            path: What the user named.
+            inputs: The model's.
+            settings: ``[input]`` of edgeq.toml.
+            limit: At most so many, spread evenly; None: all.
+
+        Raises:
+            DataError: it cannot be read, or does not fit the inputs.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How to quantize. ``input_dtype``, ``output_dtype``: of an int8 artifact's own tensors."""
+
+    precision: Precision
+    input_dtype: Literal["float32", "int8"] = "float32"
+    output_dtype: Literal["float32", "int8"] = "float32"
+
+
+class Quantizer(Protocol):
+    """A target format. Runs in a worker process."""
+
+    def quantize(
+        self, pivot: FloatModel, recipe: Recipe, calibration: Samples | None, folder: Path
+    ) -> Artifact:
+        """Write the artifact into ``folder``; the same input gives the same bytes.
+
+        Raises:
+            ModelError: it cannot be quantized so.
         """
 
 
@@ -115,6 +187,6 @@ class Store(Protocol):
 
 
 __all__ = [
-    "Array", "Batch", "Channel", "Completed", "Floats", "Link", "Loader", "OnProgress", "Predict",
-    "Samples", "Store", "TensorSpecs", "Transport",
+    "Array", "Batch", "Channel", "Completed", "Dataset", "Floats", "Link", "LoadOptions", "Loader",
+    "OnProgress", "Predict", "Quantizer", "Recipe", "Samples", "Store", "TensorSpecs", "Transport",
 ]  # fmt: skip

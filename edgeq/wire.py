@@ -81,7 +81,8 @@ class Lock:
 class Put:
     """Begin to send a file to ``path``.
 
-    It is relative to the root; ``scratch/…`` is the session's own scratch folder. Answer: ``PutState``. The host then sends ``Data`` with the rest, answered by ``Done`` once
+    It is relative to the root; ``scratch/…`` is the session's own scratch folder. Answer:
+    ``PutState``. The host then sends ``Data`` with the rest, answered by ``Done`` once
     size and SHA-256 were checked, the bytes are on the disk and the file was renamed into place.
     ``Failed`` kinds: space, hash, io.
     """
@@ -410,7 +411,8 @@ def decode(line: bytes) -> Message:
         fields = json.loads(line)
     except ValueError as error:
         raise WireError(f"not JSON: {line[:80]!r}") from error
-    kind = _KINDS.get(fields.pop("type", None)) if isinstance(fields, dict) else None
+    name = fields.pop("type", None) if isinstance(fields, dict) else None
+    kind = _KINDS.get(name) if isinstance(name, str) else None
     if kind is None:
         raise WireError(f"not a message: {line[:80]!r}")
     return typing.cast("Message", _build(kind, fields))

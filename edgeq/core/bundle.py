@@ -7,6 +7,7 @@ sizes and hashes are checked before anything else looks at it.
 import hashlib
 import io
 import json
+import re
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -41,7 +42,8 @@ _ZIP_ERRORS = (
     ValueError,
 )
 
-ReleaseName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$")]
+_RELEASE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$"
+ReleaseName = Annotated[str, Field(pattern=_RELEASE_NAME)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -132,6 +134,11 @@ class Bundle:
     @property
     def contents(self) -> dict[str, bytes]:
         return {MANIFEST: self.manifest_bytes, **self.files}
+
+
+def is_release_name(text: str) -> bool:
+    """Whether it can name a release, and so a folder on any device."""
+    return re.fullmatch(_RELEASE_NAME.strip("^$"), text) is not None
 
 
 def describe(files: Mapping[str, bytes]) -> dict[str, FileEntry]:

@@ -1,0 +1,49 @@
+"""One host at a time may change the device."""
+
+from __future__ import annotations
+
+import datetime
+import fcntl
+import os
+from pathlib import Path
+
+from edgeq.agent.ports import FailureError
+
+
+class DeviceLock:
+    """``<root>/lock``: held by flock, so the dead hold nothing; it says by whom."""
+
+    def __init__(self, root: Path) -> None:
+        self._path = root / "lock"
+        self._descriptor = -1
+
+    @property
+    def held(self) -> bool:
+        return self._descriptor >= 0
+
+    def take(self, holder: str) -> None:
+        """Take it.
+
+        Raises:
+            FailureError: busy, with the holder's words.
+        """
+        if self.held:
+            return
+        descriptor = os.open(str(self._path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            words = os.pread(descriptor, 400, 0).decode("utf-8", "replace").strip()
+            os.close(descriptor)
+            raise FailureError("busy", words or "someone else") from error
+        now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+        words = "".join(char if char.isprintable() else "?" for char in holder[:300])
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{words} since {now}\n".encode("utf-8", "replace"), 0)
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        if self.held:
+            os.ftruncate(self._descriptor, 0)
+            os.close(self._descriptor)
+            self._descriptor = -1

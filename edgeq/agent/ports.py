@@ -1,0 +1,145 @@
+"""What the agent's parts say to each other."""
+
+from __future__ import annotations
+
+import errno
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeq import wire
+
+SPACE_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
+MIB = 1 << 20
+
+
+class FailureError(Exception):
+    """A request that cannot be carried out; becomes ``wire.Failed``, whose kinds it has."""
+
+    def __init__(self, kind: str, message: str, detail: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+        self.detail = detail
+
+    def reply(self) -> wire.Failed:
+        return wire.Failed(kind=self.kind, message=self.message, detail=self.detail)
+
+
+class HostGoneError(Exception):
+    """The host hung up; nobody is left to answer."""
+
+
+def from_os_error(error: OSError) -> FailureError:
+    """Translate what the operating system said about a file."""
+    kind = "space" if error.errno in SPACE_ERRNOS else "io"
+    where = "" if error.filename is None else f"{error.filename}: "
+    return FailureError(kind, f"{where}{error.strerror or error}")
+
+
+Array = typing.Any  # numpy.ndarray; numpy is imported late, and by children only
+
+
+class Digest(typing.Protocol):
+    """What hashlib makes."""
+
+    def update(self, data: memoryview, /) -> None: ...
+
+    def hexdigest(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output of a loaded model.
+
+    ``signature`` is the shape with -1 where it may change; ``scale`` 0.0: not quantized.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    signature: tuple[int, ...]
+    dtype: str
+    scale: float
+    zero_point: int
+
+
+class Runner(typing.Protocol):
+    """A loaded model. Positions are those of ``get_input_details()``, ``get_output_details()``."""
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    invoke: typing.Callable[[], None]
+
+    def resize(self, shapes: typing.Sequence[tuple[int, ...]]) -> None:
+        """Give every input its shape, and allocate."""
+
+    def set(self, position: int, value: Array) -> None: ...
+
+    def get(self, position: int) -> Array: ...
+
+
+class RuntimeModule(typing.Protocol):
+    """A file under ``runtimes/``."""
+
+    NAME: str
+
+    def version(self) -> str:
+        """Import the runtime and say its version.
+
+        Raises:
+            ImportError: it is not there, or its library does not load.
+        """
+
+    def load(self, model: Path, threads: int) -> Runner:
+        """Load a model, not yet allocated.
+
+        Raises:
+            ValueError: the runtime refuses the model.
+        """
+
+
+Raw = typing.Tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class Sensor:
+    """One channel of the sampler: the files to read, and how their rows become values."""
+
+    channel: wire.Channel
+    files: tuple[Path, ...]
+    parse: typing.Callable[[typing.Sequence[Raw]], list[float | None]]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a probe found; ``reason`` says why there is nothing, or nothing usable."""
+
+    sensors: tuple[Sensor, ...] = ()
+    reason: str = ""
+
+
+def each(
+    value: typing.Callable[[Raw], float | None],
+) -> typing.Callable[[typing.Sequence[Raw]], list[float | None]]:
+    """A column parser from a row parser."""
+    return lambda rows: [value(row) for row in rows]
+
+
+def number(text: bytes) -> float | None:
+    """The number a sysfs file begins with, None if it does not; JetPack 4 may append a unit."""
+    words = text.split(None, 1)
+    digits = (
+        words[0].rstrip(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") if words else b""
+    )
+    try:
+        return float(digits)
+    except ValueError:
+        return None
+
+
+def text_of(path: Path) -> str:
+    """A small file's stripped text; empty where it cannot be read."""
+    try:
+        return path.read_bytes().decode("utf-8", "replace").strip().strip("\0")
+    except OSError:
+        return ""

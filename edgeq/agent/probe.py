@@ -1,0 +1,48 @@
+"""Does a runtime import and run here? Wheel tags lie; a model of one operator does not."""
+
+from __future__ import annotations
+
+import base64
+import tempfile
+from pathlib import Path
+
+from edgeq import wire
+from edgeq.agent import predict, tensors
+from edgeq.agent.ports import FailureError, RuntimeModule
+
+# tests/fakes/tiny_model.py writes it: y = W x + b, float32, x of shape (1, 4).
+MODEL = base64.b64decode(
+    "HAAAAFRGTDMUABwAGAAUABAADAAIAAAAAAAEABQAAAAYAAAAiAAAAAQBAAAMAQAAVAIAAAMAAAABAAAAEAAAAAAA"
+    "CgAQAAwACAAEAAoAAAAMAAAAHAAAADwAAAAPAAAAc2VydmluZ19kZWZhdWx0AAEAAAAMAAAACAAMAAgABAAIAAAA"
+    "AwAAAAQAAAABAAAAeQAAAAEAAAAEAAAAuv///wQAAAABAAAAeAAAAAUAAAB4AAAAcAAAADAAAAAMAAAABAAAACT/"
+    "///m////BAAAAAwAAAAAAAAAAACAPwAAgL8AAAYACAAEAAYAAAAEAAAAMAAAAAAAgD8AAAAAAAAAAAAAAAAAAAAA"
+    "AAAAQAAAAAAAAIC/AAAAPwAAAD8AAAA/AAAAP4T///+I////BAAAAHRpbnkAAAAAAQAAABQAAAAAAA4AGAAUABAA"
+    "DAAIAAQADgAAABQAAAAcAAAAZAAAAGgAAABsAAAABAAAAG1haW4AAAAAAQAAABQAAAAAAA4AFAAAABAADAALAAQA"
+    "DgAAABQAAAAAAAAIEAAAABQAAAAEAAQABAAAAAEAAAADAAAAAwAAAAAAAAABAAAAAgAAAAEAAAADAAAAAQAAAAAA"
+    "AAAEAAAAjAAAAFQAAAAsAAAABAAAAJD///8MAAAABAAAAAwAAAABAAAAeQAAAAIAAAABAAAAAwAAALT///8MAAAA"
+    "AwAAABAAAAAEAAAAYmlhcwAAAAABAAAAAwAAANj///8MAAAAAgAAABAAAAAHAAAAd2VpZ2h0cwACAAAAAwAAAAQA"
+    "AAAMABAADAAAAAgABAAMAAAADAAAAAEAAAAMAAAAAQAAAHgAAAACAAAAAQAAAAQAAAABAAAAEAAAAAwADAALAAAA"
+    "AAAEAAwAAAAJAAAAAAAACQ=="
+)
+
+
+def run(runtime: RuntimeModule) -> wire.Probed:
+    """Import numpy and the runtime, and run a tiny model."""
+    try:
+        import numpy as np
+
+        numpy_version = str(np.__version__)
+    except (ImportError, OSError, AttributeError) as error:
+        return wire.Probed(ok=False, detail=f"numpy does not import: {error}")
+    try:
+        version = predict.import_runtime(runtime)
+        with tempfile.NamedTemporaryFile(suffix=".tflite", dir=".") as file:
+            file.write(MODEL)
+            file.flush()
+            runner = tensors.start(runtime, Path(file.name), 1, None)
+        for position, value in enumerate(tensors.random_inputs(runner.inputs)):
+            runner.set(position, value)
+        predict.invoke(runner)
+    except FailureError as failure:
+        return wire.Probed(ok=False, numpy_version=numpy_version, detail=failure.message)
+    return wire.Probed(ok=True, name=runtime.NAME, version=version, numpy_version=numpy_version)

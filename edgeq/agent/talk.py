@@ -1,0 +1,148 @@
+"""The agent's end of the wire: requests in, replies and payloads out, over two file descriptors."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+
+from edgeq import wire
+from edgeq.agent.ports import HostGoneError
+
+IDLE_LIMIT_S = 3600.0
+PIECE_BYTES = 1 << 20
+_F_SETPIPE_SZ = 1031  # linux/fcntl.h; Python names it from 3.10 on
+_LINE_READ_BYTES = 1 << 16
+_RDHUP = getattr(select, "POLLRDHUP", 0)
+
+
+class Talk:
+    """One session's stream. ``payload_left``: bytes of the last message that were not read yet."""
+
+    def __init__(self, source: int, sink: int) -> None:
+        self._source = source
+        self._sink = sink
+        self._buffer = bytearray()
+        self.payload_left = 0
+        for end in (source, sink):
+            _widen(end)
+
+    def receive(self) -> wire.Message | None:
+        """The next request; None when the host closed the stream or said nothing for an hour.
+
+        Raises:
+            WireError: it is not a message; what follows cannot be understood either.
+        """
+        while True:
+            end = self._buffer.find(b"\n")
+            if end >= 0:
+                break
+            if len(self._buffer) > wire.MAX_LINE_BYTES:
+                raise wire.WireError(f"a line over {wire.MAX_LINE_BYTES} bytes")
+            if not select.select([self._source], [], [], IDLE_LIMIT_S)[0]:
+                return None
+            chunk = os.read(self._source, _LINE_READ_BYTES)
+            if not chunk:
+                return None
+            self._buffer += chunk
+        message = wire.decode(bytes(self._buffer[:end]))
+        del self._buffer[: end + 1]
+        self.payload_left = getattr(message, "payload_bytes", 0)
+        if self.payload_left < 0:
+            raise wire.WireError(f"a payload of {self.payload_left} bytes")
+        return message
+
+    def read_into(self, piece: memoryview) -> int:
+        """Fill ``piece`` from the payload as far as it goes; the number of bytes, at the end 0.
+
+        Fewer bytes than asked for mean that the payload ended, or that the host went away: the next
+        call tells.
+
+        Raises:
+            HostGoneError: nothing could be read any more.
+        """
+        wanted = min(len(piece), self.payload_left)
+        filled = min(wanted, len(self._buffer))
+        if filled:
+            piece[:filled] = self._buffer[:filled]
+            del self._buffer[:filled]
+        while filled < wanted:
+            count = os.readv(self._source, [piece[filled:wanted]])
+            if not count:
+                break
+            filled += count
+        if wanted and not filled:
+            raise HostGoneError
+        self.payload_left -= filled
+        return filled
+
+    def discard(self) -> None:
+        """Read what is left of the payload and throw it away.
+
+        Raises:
+            HostGoneError: the host went away first.
+        """
+        waste = memoryview(bytearray(min(PIECE_BYTES, self.payload_left)))
+        while self.payload_left:
+            self.read_into(waste)
+
+    def send(self, message: wire.Message, payload: bytes = b"") -> None:
+        """Send a message, with its payload where it has one.
+
+        Raises:
+            HostGoneError: nobody reads any more.
+        """
+        for data in (wire.encode(message), payload):
+            view = memoryview(data)
+            while view:
+                try:
+                    view = view[os.write(self._sink, view) :]
+                except (BrokenPipeError, ConnectionResetError) as error:
+                    raise HostGoneError from error
+
+    def send_file(self, source: int, size_bytes: int) -> None:
+        """Send ``Data`` and the file's bytes.
+
+        Raises:
+            HostGoneError: nobody reads any more, or the file shrank: the stream is broken either
+            way.
+        """
+        self.send(wire.Data(payload_bytes=size_bytes))
+        sent = 0
+        while sent < size_bytes:
+            try:
+                count = os.sendfile(self._sink, source, sent, size_bytes - sent)
+            except OSError as error:
+                raise HostGoneError from error
+            if not count:
+                raise HostGoneError
+            sent += count
+
+    def watch(self, poller: select.poll) -> None:
+        """Let a poller wake up when the host hangs up; see ``is_hang_up``."""
+        poller.register(self._source, _RDHUP)
+
+    def is_hang_up(self, descriptor: int, event: int) -> bool:
+        return descriptor == self._source and bool(
+            event & (_RDHUP | select.POLLHUP | select.POLLERR)
+        )
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, unless the host hangs up.
+
+        Raises:
+            HostGoneError: it did.
+        """
+        poller = select.poll()
+        self.watch(poller)
+        events: list[tuple[int, int]] = poller.poll(seconds * 1000.0)
+        if any(self.is_hang_up(*event) for event in events):
+            raise HostGoneError
+
+
+def _widen(descriptor: int) -> None:
+    """Give a pipe 1 MiB instead of 64 KiB; sockets and old kernels stay as they are."""
+    try:
+        fcntl.fcntl(descriptor, _F_SETPIPE_SZ, PIECE_BYTES)
+    except OSError:
+        return

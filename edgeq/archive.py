@@ -1,0 +1,49 @@
+"""The agent as one file: ``AGENT.pyz``, which any Python 3.8 or newer runs."""
+
+import io
+import zipfile
+from importlib import resources
+from importlib.resources.abc import Traversable
+
+_START = "import sys\n\nfrom edgeq.agent.__main__ import main\n\nraise SystemExit(main(sys.argv))\n"
+_EXAMINE = "examine.py"  # stands alone: piped to a Python, never run from the archive
+_FIRST_LINE = b"#!/usr/bin/env python3\n"
+_ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def agent_archive() -> bytes:
+    """The archive's bytes: the same for the same sources, wherever they are installed."""
+    package = resources.files("edgeq")
+    members = {"__main__.py": _START.encode()}
+    for name in ("__init__.py", "wire.py"):
+        members["edgeq/" + name] = (package / name).read_bytes()
+    members.update(_sources(package / "agent", "edgeq/agent/"))
+    buffer = io.BytesIO()
+    buffer.write(_FIRST_LINE)
+    with zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name, data in sorted(members.items()):
+            archive.writestr(_entry(name), data, compresslevel=9)
+    return buffer.getvalue()
+
+
+def examine_script() -> str:
+    """The script that looks at a device before anything is sent there; it stands alone."""
+    return (resources.files("edgeq") / "agent" / _EXAMINE).read_text("utf-8")
+
+
+def _sources(folder: Traversable, prefix: str) -> dict[str, bytes]:
+    members = {}
+    for entry in folder.iterdir():
+        if entry.is_dir() and entry.name != "__pycache__":
+            members.update(_sources(entry, f"{prefix}{entry.name}/"))
+        elif entry.name.endswith(".py") and entry.name != _EXAMINE:
+            members[prefix + entry.name] = entry.read_bytes()
+    return members
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name, _ZIP_EPOCH)
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    entry.external_attr = 0o644 << 16
+    entry.create_system = 3  # Unix, so that building on another system gives the same bytes
+    return entry

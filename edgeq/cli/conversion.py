@@ -1,0 +1,69 @@
+"""What ``edgeq convert`` does and shows."""
+
+import os
+from pathlib import Path
+
+from edgeq import places
+from edgeq.cli import render, wording
+from edgeq.cli.progress import Steps
+from edgeq.cli.wishes import BUNDLE_SUFFIX, Wishes, prepare_job
+from edgeq.core import bundle as bundles
+from edgeq.core import gates
+from edgeq.core.profile import NamedProfile
+from edgeq.errors import GateError, HostError, UsageError
+from edgeq.package import ProvedBundle
+from edgeq.prepare import prepare
+from edgeq.stopwatch import Stopwatch
+
+
+def run(
+    model: Path, profile: NamedProfile, wishes: Wishes, output: Path | None, json: str | None
+) -> None:
+    """Convert, write the file, say what it is.
+
+    Raises:
+        GateError: the artifact is not good enough; nothing was written.
+    """
+    job = prepare_job(model, profile, wishes)
+    target = output or Path(f"{job.labels.name}.tflite")
+    if target.suffix not in (BUNDLE_SUFFIX, ".tflite"):
+        raise UsageError(f"--output {target}: a file ends in .tflite or {BUNDLE_SUFFIX}")
+    if not target.parent.is_dir():
+        raise HostError(f"there is no folder {target.parent}", hint=f"mkdir -p {target.parent}")
+    with Steps() as steps:
+        proved = prepare(job, places.find(os.environ), Stopwatch(), steps.line("model"))
+    _show(proved, target, json)
+    if failures := gates.failures(proved.gates):
+        raise GateError(
+            f"a gate failed, {target} was not written: {'; '.join(failures)}",
+            hint="better calibration data, --precision int8-dynamic, or another limit",
+        )
+    is_bundle = target.suffix == BUNDLE_SUFFIX
+    data = bundles.pack(proved.bundle) if is_bundle else proved.bundle.files[bundles.MODEL]
+    render.save(target, data)
+
+
+def _show(proved: ProvedBundle, target: Path, json: str | None) -> None:
+    text = proved.bundle.manifest_bytes.decode()
+    if json == "-":
+        print(text, end="")  # noqa: T201 - the terminal's own layer
+        return
+    if json:
+        render.save(Path(json), text)
+    artifact, quality = proved.artifact, proved.quality
+    size = (
+        f"{artifact.size_bytes:,} bytes, {wording.number(artifact.compression_ratio)} times smaller"
+    )
+    accuracy = None
+    if quality.artifact_accuracy is not None and quality.float_accuracy is not None:
+        accuracy = f"{quality.float_accuracy:.4f} float, {quality.artifact_accuracy:.4f} artifact"
+    render.fields(
+        (
+            ("file", str(target)),
+            ("artifact", f"{artifact.format} {artifact.precision}, {size}"),
+            ("SQNR", wording.number(quality.sqnr_db, "dB")),
+            ("agreement", wording.number(quality.top1_agreement)),
+            ("accuracy", accuracy),
+            *(("warning", warning) for warning in proved.warnings),
+        )
+    )

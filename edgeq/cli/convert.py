@@ -1,0 +1,48 @@
+"""``edgeq convert``: up to the artifact or the bundle."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeq.cli import words
+
+
+def convert(
+    model: words.Model,
+    device: words.ProfileName,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Default: NAME.tflite here; a bundle if it ends in .edgeq."
+        ),
+    ] = None,
+    calibration: words.Calibration = None,
+    evaluate: words.Evaluate = None,
+    format: words.Format = None,  # noqa: A002 - the option's name
+    precision: words.Precision = None,
+    max_drop: words.MaxDrop = None,
+    min_agreement: words.MinAgreement = None,
+    budget: words.Budget = None,
+    name: words.Name = None,
+    release_version: words.Version = None,
+    trust_model: words.TrustModel = False,
+    json: words.Json = None,
+) -> None:
+    """Convert MODEL for a kind of device and prove it on this machine; no device is touched."""
+    from edgeq.cli import conversion, jobs
+    from edgeq.cli.wishes import Wishes
+
+    wishes = Wishes(
+        calibration=calibration,
+        evaluation=evaluate,
+        format=format,
+        precision=precision,
+        max_drop=max_drop,
+        min_agreement=min_agreement,
+        budgets=tuple(budget or ()),
+        name=name,
+        version=release_version,
+        trust=trust_model,
+    )
+    conversion.run(model, jobs.kind(device), wishes, output, json)

@@ -1,0 +1,109 @@
+"""``edgeq deploy``: the whole flow."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgeq.cli import words
+from edgeq.errors import GateError
+
+if TYPE_CHECKING:
+    from edgeq.cli.jobs import Target
+    from edgeq.cli.wishes import Wishes
+    from edgeq.deploy import Result
+
+NOT_VALID_EXIT = 7
+
+
+def deploy(
+    model: words.Model,
+    device: words.DeviceName,
+    host: words.Host = None,
+    calibration: words.Calibration = None,
+    evaluate: words.Evaluate = None,
+    format: words.Format = None,  # noqa: A002 - the option's name
+    precision: words.Precision = None,
+    max_drop: words.MaxDrop = None,
+    min_agreement: words.MinAgreement = None,
+    budget: words.Budget = None,
+    name: words.Name = None,
+    release_version: words.Version = None,
+    runs: Annotated[int | None, typer.Option(help="At least so many inferences.", min=1)] = None,
+    duration: Annotated[
+        float | None, typer.Option(help="At least so many seconds of them.", min=0)
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Default: the profile's.", min=1)] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be sent and changed; change nothing.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 7 if the verdict is not valid.")
+    ] = False,
+    trust_model: words.TrustModel = False,
+    identity: words.Identity = None,
+    fingerprint: words.Fingerprint = None,
+    accept_new: words.AcceptNew = False,
+    json: words.Json = None,
+) -> None:
+    """Convert MODEL for a device, prove it, put it there, run it and report."""
+    from edgeq.cli import jobs
+    from edgeq.cli.wishes import Wishes
+
+    trust = jobs.Trust(fingerprint=fingerprint, accept_new=accept_new)
+    target = jobs.target(device, host=host, identity=identity, trust=trust)
+    wishes = Wishes(
+        calibration=calibration,
+        evaluation=evaluate,
+        format=format,
+        precision=precision,
+        max_drop=max_drop,
+        min_agreement=min_agreement,
+        budgets=tuple(budget or ()),
+        name=name,
+        version=release_version,
+        trust=trust_model,
+        runs=runs,
+        duration_s=duration,
+        threads=threads,
+    )
+    if dry_run:
+        _rehearse(model, target, wishes, json)
+    else:
+        _leave(_run(model, target, wishes, json), strict=strict)
+
+
+def _run(model: Path, target: "Target", wishes: "Wishes", json: str | None) -> "Result":
+    from edgeq.cli import render
+    from edgeq.cli.progress import Steps
+    from edgeq.cli.wishes import deploy_job, tools
+    from edgeq.deploy import deploy
+
+    job = deploy_job(model, target, wishes)
+    with Steps() as steps:
+        result = deploy(job, tools(target, f"deploys {job.prepare.labels.name}"), steps.line)
+    render.result(result, json)
+    return result
+
+
+def _rehearse(model: Path, target: "Target", wishes: "Wishes", json: str | None) -> None:
+    from edgeq.cli import rehearsal
+    from edgeq.cli.progress import Steps
+    from edgeq.cli.wishes import deploy_job, tools
+    from edgeq.rehearse import rehearse
+
+    job = deploy_job(model, target, wishes)
+    with Steps() as steps:
+        found = rehearse(job, tools(target, "rehearses"), steps.line)
+    rehearsal.show(found, json)
+    if found.failures:
+        raise GateError(f"a gate failed: {'; '.join(found.failures)}")
+
+
+def _leave(result: "Result", *, strict: bool) -> None:
+    if result.failure:
+        raise result.failure
+    status = result.report.verdict.status
+    if strict and status != "valid":
+        typer.echo(f"edgeq: the verdict is {status}, and --strict was given", err=True)
+        raise typer.Exit(NOT_VALID_EXIT)

@@ -1,0 +1,132 @@
+"""``edgeq devices``: the user's machines."""
+
+import os
+from typing import Annotated
+
+import typer
+
+from edgeq.cli import words
+
+app = typer.Typer(help="Your machines.", rich_markup_mode=None, no_args_is_help=True)
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The device's name.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def add(
+    name: Name,
+    profile: Annotated[str, typer.Option(help="What kind it is; edgeq profiles list.")],
+    host: Annotated[
+        str, typer.Option(metavar="USER@HOST[:PORT]", help="Or a name in ~/.ssh/config.")
+    ],
+    identity: words.Identity = None,
+    python: Annotated[
+        str | None, typer.Option(help="Python on the device; default: the best one found.")
+    ] = None,
+    fingerprint: words.Fingerprint = None,
+    accept_new: words.AcceptNew = False,
+) -> None:
+    """Pin a machine's host key and remember the machine."""
+    from edgeq import devices, places, registry
+    from edgeq.cli import jobs
+    from edgeq.transports import ssh
+
+    kind = registry.profile(profile)
+    where = places.find(os.environ)
+    devices.require_new(where, name)
+    device = jobs.remote(name, profile, host, identity)
+    transport = ssh.make(default_port=kind.profile.access.port)
+    shown = transport.scan(device)
+    jobs.accept(host, shown, jobs.Trust(fingerprint=fingerprint, accept_new=accept_new))
+    pinned = device.model_copy(update={"host_key": shown.pin, "python": python})
+    # The log-in is tried now: a wrong user or key shows here, not in the midst of a deploy.
+    transport.connect(pinned).close()
+    devices.add(where, pinned)
+    typer.echo(f"added {name}: {kind.name} at {host}, {shown.fingerprint}")
+
+
+@app.command("list")
+def list_(json: AsJson = False) -> None:
+    """Show all devices."""
+    from edgeq import devices, places
+
+    inventory = devices.load(places.find(os.environ))
+    if json:
+        typer.echo(inventory.model_dump_json(indent=2))
+        return
+    from edgeq.cli import render
+
+    rows = [(device.name, device.profile, _address(device)) for device in inventory.devices]
+    render.table(
+        ("device", "profile", "address"),
+        rows,
+        "there are no devices yet: edgeq devices add NAME --profile PROFILE --host USER@HOST",
+    )
+
+
+@app.command()
+def show(name: Name, json: AsJson = False) -> None:
+    """Show one device: what edgeq knows, without connecting."""
+    from edgeq import devices, places
+    from edgeq.core.hostkey import HostKey
+
+    device = devices.find(devices.load(places.find(os.environ)), name)
+    if json:
+        typer.echo(device.model_dump_json(indent=2))
+        return
+    from edgeq.cli import render
+
+    key = HostKey.parse(device.host_key, name) if device.host_key else None
+    render.fields(
+        (
+            ("device", device.name),
+            ("profile", device.profile),
+            ("address", _address(device)),
+            ("identity", device.identity or "agent, ~/.ssh/config, default keys"),
+            ("python", device.python or "best one found"),
+            ("host key", f"{key.type} {key.fingerprint}" if key else None),
+        )
+    )
+
+
+@app.command()
+def remove(name: Name) -> None:
+    """Forget a device and its pinned key; nothing on the device changes."""
+    from edgeq import devices, places
+
+    devices.remove(places.find(os.environ), name)
+    typer.echo(f"removed {name}; on the device ~/.edgeq stays: delete it there if it is not wanted")
+
+
+@app.command()
+def doctor(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A device, or 'host'.")],
+    json: AsJson = False,
+) -> None:
+    """Examine a device: what it is, what it lacks, what edgeq does about it; changes nothing."""
+    from contextlib import closing
+
+    from edgeq import doctor as examination
+    from edgeq import places
+    from edgeq.cli import diagnosis, jobs
+
+    target = jobs.target(name)
+    with closing(target.transport.connect(target.device)) as link:
+        found = examination.examine(link, target.device, target.profile, places.find(os.environ))
+    if json:
+        typer.echo(found.model_dump_json(indent=2))
+    else:
+        diagnosis.show(found)
+    if found.blocked:
+        raise typer.Exit(1)
+
+
+def _address(device: "object") -> str:
+    from edgeq.core.inventory import Device
+
+    assert isinstance(device, Device)  # noqa: S101 - for the type checker
+    if device.transport == "local":
+        return "this machine"
+    user = f"{device.user}@" if device.user else ""
+    port = f":{device.port}" if device.port else ""
+    return f"{user}{device.host}{port}"

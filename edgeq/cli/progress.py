@@ -1,0 +1,78 @@
+"""Progress on stderr: live lines in a terminal, one plain line a step elsewhere."""
+
+import sys
+import threading
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from edgeq.ports import OnProgress
+
+
+class Steps:
+    """Shows what goes on, in lines that may go on side by side (``model``, ``device``).
+
+    Every new phase is a step; its bar moves when the phase knows its total. A context manager.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._console = Console(stderr=True, quiet=quiet)
+        self._live = self._console.is_terminal and not quiet
+        self._quiet = quiet
+        self._lock = threading.Lock()
+        self._tasks: dict[str, tuple[str, TaskID]] = {}
+        self._phases: dict[str, str] = {}
+        self._bar = Progress(
+            TextColumn("{task.fields[line]:<7}"),
+            TextColumn("{task.description:<34}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[amount]:>10}"),
+            TimeElapsedColumn(),
+            console=self._console,
+            disable=not self._live,
+        )
+
+    def line(self, name: str) -> OnProgress:
+        """A callback for one line of work."""
+
+        def report(phase: str, done: int = 0, total: int = 0) -> None:
+            with self._lock:
+                if self._live:
+                    self._show(name, phase, done, total)
+                elif self._phases.get(name) != phase and not self._quiet:
+                    self._phases[name] = phase
+                    print(f"{name}: {phase}", file=sys.stderr, flush=True)  # noqa: T201 - stderr
+
+        return report
+
+    def _show(self, name: str, phase: str, done: int, total: int) -> None:
+        before = self._tasks.get(name)
+        if before is None or before[0] != phase:
+            if before is not None:
+                self._finish(before[1])
+            task = self._bar.add_task(phase, total=total or None, line=name, amount="")
+            self._tasks[name] = (phase, task)
+        task = self._tasks[name][1]
+        amount = f"{100 * done // total} %" if total else ""
+        self._bar.update(task, completed=done, total=total or None, amount=amount)
+
+    def _finish(self, task: TaskID) -> None:
+        self._bar.update(task, total=1, completed=1, amount="")
+        self._bar.stop_task(task)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            for _, task in self._tasks.values():
+                self._finish(task)
+        self._bar.stop()

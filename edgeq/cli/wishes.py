@@ -1,0 +1,154 @@
+"""What the options of ``deploy`` and ``convert`` ask for, as jobs."""
+
+import getpass
+import os
+import secrets
+import socket
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import cast, get_args
+
+from edgeq import places, registry, sources
+from edgeq.cli.jobs import Target
+from edgeq.convert import ConvertJob
+from edgeq.core import bundle as bundles
+from edgeq.core import gates, report
+from edgeq.core.bundle import Bundle
+from edgeq.core.profile import NamedProfile, Precision
+from edgeq.deploy import DeployJob, Tools
+from edgeq.errors import BundleError, UsageError
+from edgeq.package import Labels, Limits
+from edgeq.prepare import PrepareJob
+from edgeq.stores import sqlite
+
+BUNDLE_SUFFIX = ".edgeq"
+_NAME_CHARACTERS = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """Options as typed; None: not given."""
+
+    calibration: Path | None = None
+    evaluation: Path | None = None
+    format: str | None = None
+    precision: str | None = None
+    max_drop: float | None = None
+    min_agreement: float | None = None
+    budgets: tuple[str, ...] = ()
+    name: str | None = None
+    version: int | None = None
+    trust: bool = False
+    runs: int | None = None
+    duration_s: float | None = None
+    threads: int | None = None
+
+
+def prepare_job(model: Path, profile: NamedProfile, wishes: Wishes) -> PrepareJob:
+    """What the host has to prepare.
+
+    Raises:
+        UsageError: options that are wrong or do not go together.
+        BundleError: ``model`` is a bundle, and damaged.
+    """
+    limits = Limits(max_drop=wishes.max_drop, min_agreement=wishes.min_agreement)
+    if wishes.format not in (None, profile.profile.conversion.format):
+        raise UsageError(f"--format {wishes.format}: this version writes tflite")
+    if model.suffix == BUNDLE_SUFFIX:
+        bundle = _read_bundle(model, wishes)
+        manifest = bundle.manifest
+        labels = Labels(name=manifest.name, version=manifest.version, profile=profile.name)
+        budgets = gates.parse_budgets(wishes.budgets, manifest.budgets)
+        return PrepareJob(source=bundle, labels=labels, budgets=budgets, limits=limits)
+    return PrepareJob(
+        source=ConvertJob(
+            model=model,
+            profile=profile.profile,
+            project=sources.read_project(model),
+            calibration=wishes.calibration,
+            evaluation=wishes.evaluation,
+            precision=_precision(wishes.precision),
+            trust=wishes.trust,
+        ),
+        labels=Labels(
+            name=_release_name(wishes.name, model),
+            version=wishes.version or 1,
+            profile=profile.name,
+        ),
+        budgets=gates.parse_budgets(wishes.budgets, profile.profile.budgets),
+        limits=limits,
+    )
+
+
+def deploy_job(model: Path, target: Target, wishes: Wishes) -> DeployJob:
+    """The whole; raises as ``prepare_job`` does."""
+    protocol = target.profile.profile.run
+    changes = {"runs": wishes.runs, "seconds": wishes.duration_s}
+    wished = {key: value for key, value in changes.items() if value is not None}
+    return DeployJob(
+        prepare=prepare_job(model, target.profile, wishes),
+        device=target.device,
+        profile=target.profile,
+        protocol=protocol.model_copy(update=wished),
+        threads=wishes.threads,
+    )
+
+
+def tools(target: Target, what: str) -> Tools:
+    """The adapters of this user and machine; ``what`` is for others who find the device busy."""
+    where = places.find(os.environ)
+    now = datetime.now(UTC)
+    return Tools(
+        transport=target.transport,
+        store=sqlite.make(where.data / sqlite.FILE_NAME),
+        places=where,
+        profiles=registry.profiles(),
+        holder=f"{_user()}@{socket.gethostname()} ({what}, since {now:%Y-%m-%d %H:%M} UTC)",
+        run_id=report.run_id(now, secrets.token_bytes(2)),
+        created=now.isoformat(timespec="seconds").replace("+00:00", "Z"),
+    )
+
+
+def _read_bundle(path: Path, wishes: Wishes) -> Bundle:
+    changed = [wishes.calibration, wishes.evaluation, wishes.precision, wishes.name, wishes.version]
+    if any(wish is not None for wish in changed) or wishes.trust:
+        raise UsageError(
+            f"{path} is a bundle, which is deployed as it is",
+            hint="leave out --calibration, --evaluate, --precision, --name, --release-version"
+            " and --trust-model, or name the model instead",
+        )
+    try:
+        if path.stat().st_size > bundles.MAX_BYTES:
+            raise BundleError(f"{path} is too large for a bundle")
+        return bundles.unpack(path.read_bytes(), str(path))
+    except OSError as error:
+        raise BundleError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _precision(word: str | None) -> Precision | None:
+    known = get_args(Precision)
+    if word is not None and word not in known:
+        raise UsageError(f"--precision {word!r} is not known", hint=f"known: {', '.join(known)}")
+    return cast("Precision | None", word)
+
+
+def _release_name(given: str | None, model: Path) -> str:
+    """The name given, which must be right; else one made from the file's."""
+    if given is not None:
+        if not bundles.is_release_name(given):
+            raise UsageError(
+                f"--name {given!r} cannot be a release's name",
+                hint="letters, digits, '.', '_' and '-', at most 64, not beginning with '.' or '-'",
+            )
+        return given
+    stem = model.absolute().stem if not model.is_dir() else model.absolute().name
+    safe = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in stem)
+    return safe.lstrip(".-")[:_NAME_CHARACTERS] or "model"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"

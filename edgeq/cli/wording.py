@@ -1,0 +1,144 @@
+"""A report's figures in words: units, three digits, ``n/a`` for what is not known."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgeq.core.report import Report
+
+UNKNOWN = "n/a"
+
+
+def number(value: float | None, unit: str = "", digits: int = 3) -> str:
+    """With so many significant digits, never in powers of ten; ``n/a`` for None."""
+    if value is None:
+        return UNKNOWN
+    if value == 0:
+        text = "0"
+    else:
+        from math import floor, log10
+
+        decimals = max(0, digits - 1 - floor(log10(abs(value))))
+        text = f"{value:.{decimals}f}"
+    return f"{text} {unit}".rstrip()
+
+
+def rows(found: "Report") -> Iterable[tuple[str, str]]:
+    """Label and text of each line; an empty label goes on with the line before."""
+    machine = found.device.machine
+    yield (
+        "device",
+        ", ".join(
+            filter(
+                None,
+                (
+                    machine.model,
+                    machine.cpu if machine.cpu != machine.model else None,
+                    machine.arch,
+                    f"{machine.cores} cores" if machine.cores else None,
+                    number(machine.memory_mib, "MiB", 4) if machine.memory_mib else None,
+                    machine.os,
+                ),
+            )
+        ),
+    )
+    yield "model", f"{found.model.source}, {_size(found.model.size_bytes)}"
+    art = found.artifact
+    smaller = f", {art.compression_ratio:.2f} times smaller" if art.compression_ratio else ""
+    yield "artifact", f"{art.format} {art.precision}, {_size(art.size_bytes)}{smaller}"
+    yield from _proof(found)
+    yield from _figures(found)
+    if found.transfer is not None:
+        t = found.transfer
+        speed = f" in {t.seconds:.2f} s" if t.bytes_sent else ""
+        yield "transfer", f"{_size(t.bytes_sent)} of {_size(t.bytes_total)} sent{speed}"
+    times = found.timings_s.model_dump()
+    steps = ", ".join(f"{k} {v:.1f}" for k, v in times.items() if v is not None and k != "total")
+    if steps:
+        total = f"{found.timings_s.total:.1f} s: " if found.timings_s.total is not None else ""
+        yield "time", f"{total}{steps}"
+
+
+def _proof(found: "Report") -> Iterable[tuple[str, str]]:
+    if (q := found.quality) is not None:
+        if q.artifact_accuracy is not None:
+            yield (
+                "accuracy",
+                f"{_percent(q.artifact_accuracy)}, float {_percent(q.float_accuracy)},"
+                f" drop {_percent(q.accuracy_drop, 'points')}",
+            )
+        yield (
+            "quality",
+            f"SQNR {number(q.sqnr_db, 'dB')}, cosine {number(q.cosine, digits=4)},"
+            f" top-1 agreement {_percent(q.top1_agreement)} on {q.samples} samples",
+        )
+    if (p := found.parity) is not None:
+        words = "identical" if p.identical else f"largest difference {number(p.max_abs_diff)}"
+        yield "parity", f"device against host: {words} on {p.samples} samples"
+
+
+def _figures(found: "Report") -> Iterable[tuple[str, str]]:
+    if (t := found.latency) is not None:
+        interval = ""
+        if t.p50_ci_ms is not None:
+            interval = f" (95 %: {number(t.p50_ci_ms[0])} to {number(t.p50_ci_ms[1])})"
+        yield (
+            "latency",
+            f"p50 {number(t.p50_ms, 'ms')}{interval}, p90 {number(t.p90_ms, 'ms')},"
+            f" p99 {number(t.p99_ms, 'ms')}",
+        )
+        yield (
+            "",
+            f"mean {number(t.mean_ms, 'ms')}, std {number(t.std_ms, 'ms')},"
+            f" min {number(t.min_ms, 'ms')}, max {number(t.max_ms, 'ms')}; {t.runs} runs",
+        )
+        yield "", f"load {number(t.load_ms, 'ms')}, first inference {number(t.first_ms, 'ms')}"
+    if (m := found.memory) is not None:
+        yield (
+            "memory",
+            f"peak RSS {number(m.peak_rss_mib, 'MiB')}, PSS {number(m.pss_mib, 'MiB')},"
+            f" before the model {number(m.baseline_rss_mib, 'MiB')}",
+        )
+    yield "power", _power(found)
+    if (h := found.thermal) is not None:
+        throttled = UNKNOWN if h.throttled is None else "yes" if h.throttled else "no"
+        yield (
+            "thermal",
+            f"start {number(h.start_c, '°C')}, max {number(h.max_c, '°C')}, throttled {throttled},"
+            f" clock {_span(h.frequency_min_mhz, h.frequency_max_mhz, 'MHz')}",
+        )
+    if (r := found.runtime) is not None:
+        words = (
+            f"{r.name} {r.version or ''}".strip(),
+            f"threads {r.threads}" if r.threads else None,
+            r.delegate,
+        )
+        yield "runtime", ", ".join(filter(None, words))
+
+
+def _power(found: "Report") -> str:
+    if (p := found.power) is None:
+        return UNKNOWN
+    covers = f", {p.coverage}" if p.coverage else ""
+    return (
+        f"{number(p.energy_mj, 'mJ')} per inference, net {number(p.energy_net_mj, 'mJ')};"
+        f" mean {number(p.mean_w, 'W')}, idle {number(p.idle_w, 'W')}"
+        f" ({p.source}{covers}, {number(p.sample_hz, 'Hz')})"
+    )
+
+
+def _size(size_bytes: int) -> str:
+    """In KiB or MiB, whichever reads well."""
+    if size_bytes < 1 << 20:
+        return f"{size_bytes / (1 << 10):.1f} KiB"
+    return f"{size_bytes / (1 << 20):.2f} MiB"
+
+
+def _percent(share: float | None, unit: str = "%") -> str:
+    return UNKNOWN if share is None else f"{100 * share:.2f} {unit}"
+
+
+def _span(low: float | None, high: float | None, unit: str) -> str:
+    if low is None or high is None:
+        return UNKNOWN
+    return f"{low:.0f} {unit}" if round(low) == round(high) else f"{low:.0f} to {high:.0f} {unit}"

@@ -1,0 +1,74 @@
+"""Options that several commands share: the same words everywhere."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Model = Annotated[
+    Path, typer.Argument(help="Keras .h5 or .keras, SavedModel folder, or float .tflite.")
+]
+DeviceName = Annotated[
+    str, typer.Option("--device", help="A device that was added, or the profile 'host'.")
+]
+ProfileName = Annotated[
+    str, typer.Option("--device", help="A profile (edgeq profiles list), or a device of yours.")
+]
+Calibration = Annotated[
+    Path | None,
+    typer.Option(help="Samples for quantization: a folder of images, .npy or .npz."),
+]
+Evaluate = Annotated[
+    Path | None,
+    typer.Option(help="Labelled samples that prove the result: class folders of images, or .npz."),
+]
+Format = Annotated[str | None, typer.Option(help="tflite.", metavar="tflite")]
+Precision = Annotated[
+    str | None,
+    typer.Option(help="int8, int8-dynamic, fp16 or float32; default: the profile's."),
+]
+MaxDrop = Annotated[
+    float | None,
+    typer.Option(help="Largest loss of accuracy, absolute.  [default: 0.01]", min=0, max=1),
+]
+MinAgreement = Annotated[
+    float | None,
+    typer.Option(
+        help="Least agreement of the top class with the float model, where there are no labels."
+        "  [default: 0.9]",
+        min=0,
+        max=1,
+    ),
+]
+Budget = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=VALUE",
+        help="Limit: latency_p90_ms, peak_memory_mib, energy_mj, artifact_mib. Repeatable.",
+    ),
+]
+Name = Annotated[str | None, typer.Option(help="Release name; default: the file's stem.")]
+Version = Annotated[
+    int | None, typer.Option("--release-version", help="Version of the release.", min=1)
+]
+TrustModel = Annotated[
+    bool,
+    typer.Option("--trust-model", help="Allow code inside the model (Lambda layers) to run."),
+]
+Json = Annotated[
+    str | None, typer.Option("--json", help="Write the report there as JSON; - is stdout.")
+]
+Host = Annotated[
+    str | None,
+    typer.Option(
+        "--host",
+        help="One-off device; --device then names its profile.",
+        metavar="USER@HOST[:PORT]",
+    ),
+]
+Identity = Annotated[Path | None, typer.Option(help="Private key file for --host.")]
+Fingerprint = Annotated[
+    str | None,
+    typer.Option(help="The host key's fingerprint, as known from elsewhere.", metavar="SHA256:…"),
+]
+AcceptNew = Annotated[bool, typer.Option("--accept-new", help="Pin the host key unseen.")]

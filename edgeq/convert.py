@@ -1,0 +1,338 @@
+"""From a model file to the artifact for one profile, and the proof that it gives the same answers.
+
+Every step is cached by the content of all that it depends on, so a second run of the same job
+starts no worker and imports neither TensorFlow nor the quantizer.
+"""
+
+import time
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numpy as np
+
+import edgeq
+from edgeq import registry, sources, steps, worker
+from edgeq.cache import Cache
+from edgeq.core import calibration, noise, quality
+from edgeq.core.model import Artifact, FloatModel
+from edgeq.core.profile import Precision, Profile
+from edgeq.core.project import Project
+from edgeq.core.quality import Quality, QualitySource
+from edgeq.core.samples import Samples
+from edgeq.datasets import stored
+from edgeq.places import Places
+from edgeq.ports import Array, Dataset, Floats, LoadOptions, OnProgress, Predict, Recipe
+from edgeq.sources import Data
+
+GOLDEN_SAMPLES = 8
+_RANDOM_SAMPLES = 32
+_FORMAT = 1  # of what the cache holds; raise it when a step's result changes its form or meaning
+_TOOLS = (
+    "tensorflow", "tensorflow-cpu", "keras", "ai-edge-litert", "ai-edge-quantizer", "numpy",
+    "pillow",
+)  # fmt: skip
+_FACTS = "facts.json"
+_GOLDEN = "golden.npz"
+
+ValueT = TypeVar("ValueT")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConvertJob:
+    """What the user asked for.
+
+    Attributes:
+        model: File, or SavedModel folder.
+        project: ``edgeq.toml`` beside the model; see ``sources.read_project``.
+        calibration: Data given on the command line; None: what the project says.
+        evaluation: Likewise.
+        precision: None: the profile's.
+        trust: Code that the model carries may run in the worker.
+    """
+
+    model: Path
+    profile: Profile
+    project: Project
+    calibration: Path | None = None
+    evaluation: Path | None = None
+    precision: Precision | None = None
+    trust: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Converted:
+    """The artifact and what it was made from.
+
+    Attributes:
+        calibration: The samples that calibrate; None without data.
+        spare: The rest of the calibration data; None when nothing is left.
+        evaluation: All of it; None without data.
+        warnings: Plain sentences, for the report.
+        load_cached: The pivot was made by an earlier run.
+        quantize_cached: The artifact was.
+    """
+
+    pivot: FloatModel
+    artifact: Artifact
+    calibration: Samples | None
+    spare: Samples | None
+    evaluation: Samples | None
+    warnings: tuple[str, ...]
+    load_cached: bool
+    quantize_cached: bool
+    load_s: float
+    quantize_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """The comparison, and the golden set: inputs in the model's types, the artifact's outputs.
+
+    Arrays have the shape ``(samples, …)``, one per input or output.
+    """
+
+    quality: Quality
+    golden_inputs: tuple[Array, ...]
+    golden_outputs: tuple[Floats, ...]
+    cached: bool
+
+
+def convert(job: ConvertJob, *, places: Places, on_progress: OnProgress) -> Converted:
+    """Load, calibrate, quantize.
+
+    Raises:
+        ModelError: the model cannot be used, or its pivot gives other answers.
+        DataError: the calibration or evaluation data cannot be used.
+        WorkerError: a worker crashed or went beyond its limits.
+    """
+    started = time.monotonic()
+    on_progress("read", 0, 0)
+    given = _data(job.calibration, job.model, job.project.calibration.path)
+    labelled = _data(job.evaluation, job.model, job.project.evaluation.path)
+    pivot, load_cached = _load(job, given or labelled, places, on_progress)
+    loaded = time.monotonic()
+    all_given = _samples(given, pivot, job.project, places)
+    evaluation = _samples(labelled, pivot, job.project, places)
+    count = job.project.calibration.samples
+    chosen, spare = calibration.choose(all_given, count) if all_given else (None, None)
+    notes = calibration.audit(all_given, evaluation, job.project.input, count)
+    artifact, quantize_cached = _quantize(job, pivot, chosen, places, on_progress)
+    return Converted(
+        pivot=pivot,
+        artifact=artifact,
+        calibration=chosen,
+        spare=spare,
+        evaluation=evaluation,
+        warnings=(*pivot.warnings, *artifact.warnings, *notes),
+        load_cached=load_cached,
+        quantize_cached=quantize_cached,
+        load_s=loaded - started,
+        quantize_s=time.monotonic() - loaded,
+    )
+
+
+def verify(
+    converted: Converted, predict: Predict, *, places: Places, on_progress: OnProgress
+) -> Verified:
+    """Run the float model and the artifact on the best samples there are, and compare.
+
+    Evaluation data is best, then what calibration left over, what it used, random numbers.
+
+    Raises:
+        ModelError: NaN in the outputs.
+        DataError: labels that the model has no class for.
+    """
+    on_progress("verify", 0, 0)
+    samples, source = _verification_samples(converted)
+    parts = {
+        **_versions(),
+        "pivot": converted.pivot.sha256,
+        "artifact": converted.artifact.sha256,
+        "samples": samples.sha256,
+        "source": source,
+    }
+    make = partial(_verify, converted, samples, source, predict)
+    entry = Cache(places.cache).entry("quality", parts, make)
+    inputs, outputs = _read_golden(entry.folder, len(samples.inputs))
+    return Verified(
+        quality=_read(Quality, entry.folder),
+        golden_inputs=inputs,
+        golden_outputs=outputs,
+        cached=entry.cached,
+    )
+
+
+def _data(given: Path | None, model: Path, in_project: str | None) -> Data | None:
+    if given is None and in_project is not None:
+        given = model.absolute().parent / in_project
+    return None if given is None else sources.identify_data(given)
+
+
+def _load(
+    job: ConvertJob, data: Data | None, places: Places, on_progress: OnProgress
+) -> tuple[FloatModel, bool]:
+    model = sources.identify_model(job.model)
+    options = LoadOptions(trust=job.trust, image_size=job.project.input.size)
+    parts = {
+        **_versions(),
+        "source": model.source.sha256,
+        "kind": model.source.kind,
+        "trust": options.trust,
+        "image_size": options.image_size,
+        "data": data.sha256 if data else None,
+        "settings": job.project.input.model_dump(mode="json"),
+    }
+
+    def make(folder: Path) -> None:
+        on_progress("load", 0, 0)
+        request = steps.LoadRequest(
+            source=model.source,
+            loader=model.loader,
+            folder=folder,
+            options=options,
+            settings=job.project.input,
+            data=data.path.absolute() if data else None,
+            reader=data.reader if data else None,
+        )
+        log = places.log / f"load-{model.source.sha256[:12]}.log"
+        pivot = worker.call(steps.load, request, log=log, on_progress=on_progress)
+        _write(pivot, folder)
+
+    entry = Cache(places.cache).entry("pivot", parts, make)
+    pivot = _read(FloatModel, entry.folder)
+    pivot = replace(pivot, path=entry.folder / pivot.path.name, source=model.source)
+    return pivot, entry.cached
+
+
+def _samples(
+    data: Data | None, pivot: FloatModel, project: Project, places: Places
+) -> Samples | None:
+    if data is None:
+        return None
+    settings = project.input
+    parts = {
+        **_versions(),
+        "data": data.sha256,
+        "reader": data.reader,
+        "settings": settings.model_dump(mode="json"),
+        "inputs": [[spec.name, spec.shape, spec.dtype] for spec in pivot.inputs],
+    }
+
+    def make(folder: Path) -> None:
+        reader = cast("Dataset", registry.find("datasets", data.reader))
+        samples = reader.read(data.path, pivot.inputs, settings)
+        calibration.refuse_unusable(samples, pivot.inputs)
+        stored.write(replace(samples, sha256=data.sha256), folder)
+
+    entry = Cache(places.cache).entry("samples", parts, make)
+    samples = stored.read(entry.folder, str(data.path))
+    return replace(samples, sha256=entry.folder.name)
+
+
+def _quantize(
+    job: ConvertJob,
+    pivot: FloatModel,
+    chosen: Samples | None,
+    places: Places,
+    on_progress: OnProgress,
+) -> tuple[Artifact, bool]:
+    conversion = job.profile.conversion
+    recipe = Recipe(
+        precision=job.precision or conversion.precision,
+        input_dtype=conversion.input_dtype,
+        output_dtype=conversion.output_dtype,
+    )
+    parts = {
+        **_versions(),
+        "pivot": pivot.sha256,
+        "recipe": [recipe.precision, recipe.input_dtype, recipe.output_dtype],
+        "calibration": chosen.sha256 if chosen else None,
+    }
+
+    def make(folder: Path) -> None:
+        on_progress("quantize", 0, 0)
+        if chosen:
+            stored.write(chosen, folder)
+        request = steps.QuantizeRequest(
+            pivot=pivot, recipe=recipe, calibration=folder if chosen else None, folder=folder
+        )
+        log = places.log / f"quantize-{pivot.sha256[:12]}.log"
+        artifact = worker.call(steps.quantize, request, log=log, on_progress=on_progress)
+        if chosen:
+            stored.remove(folder)
+        _write(artifact, folder)
+
+    entry = Cache(places.cache).entry("artifact", parts, make)
+    artifact = _read(Artifact, entry.folder)
+    return replace(artifact, path=entry.folder / artifact.path.name), entry.cached
+
+
+def _verification_samples(converted: Converted) -> tuple[Samples, QualitySource]:
+    if converted.evaluation:
+        return converted.evaluation, "evaluation"
+    for samples in (converted.spare, converted.calibration):
+        if samples:
+            # its labels are for choosing samples; a figure called accuracy needs data kept apart
+            return replace(samples, labels=None), "calibration"
+    return noise.random_samples(converted.pivot.inputs, _RANDOM_SAMPLES), "random"
+
+
+def _verify(
+    converted: Converted,
+    samples: Samples,
+    source: QualitySource,
+    predict: Predict,
+    folder: Path,
+) -> None:
+    inputs = [
+        array.astype(spec.dtype)
+        for array, spec in zip(samples.inputs, converted.pivot.inputs, strict=True)
+    ]
+    expected = predict(converted.pivot.path, inputs)
+    outputs = predict(converted.artifact.path, inputs)
+    compared = quality.compare(
+        expected, outputs, samples.labels, source=source, inputs=converted.pivot.inputs
+    )
+    _write(compared, folder)
+    places = (np.arange(min(GOLDEN_SAMPLES, samples.count)) * samples.count) // min(
+        GOLDEN_SAMPLES, samples.count
+    )
+    golden: dict[str, Any] = {f"input_{i}": array[places] for i, array in enumerate(inputs)}
+    golden |= {f"output_{i}": array[places] for i, array in enumerate(outputs)}
+    np.savez(folder / _GOLDEN, **golden)
+
+
+def _read_golden(folder: Path, inputs: int) -> tuple[tuple[Array, ...], tuple[Floats, ...]]:
+    with np.load(folder / _GOLDEN, allow_pickle=False) as arrays:
+        outputs = len(arrays.files) - inputs
+        return (
+            tuple(arrays[f"input_{i}"] for i in range(inputs)),
+            tuple(arrays[f"output_{i}"] for i in range(outputs)),
+        )
+
+
+def _versions() -> dict[str, object]:
+    """What makes any step give another result, beside its input."""
+    return {"edgeq": edgeq.__version__, "format": _FORMAT, "tools": [_version(n) for n in _TOOLS]}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _write(value: object, folder: Path) -> None:
+    from pydantic import TypeAdapter
+
+    (folder / _FACTS).write_bytes(TypeAdapter(type(value)).dump_json(value))
+
+
+def _read(kind: type[ValueT], folder: Path) -> ValueT:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind).validate_json((folder / _FACTS).read_bytes())

@@ -1,0 +1,74 @@
+"""The same artifact, the same inputs, two machines: do they answer alike?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+
+# Quantized kernels of different processors may round a step up or down here and there, and a softmax
+# at the end spreads that: 5 % of the outputs' range. A kernel that is wrong is off by the range itself.
+QUANTIZED_SHARE = 0.05
+# Half precision has 11 bits; a sum of products loses a few of them.
+HALF_SHARE = 0.01
+# Single precision sums in another order.
+FLOAT_SHARE = 0.001
+_SHARES = {
+    "int8": QUANTIZED_SHARE,
+    "int8-dynamic": QUANTIZED_SHARE,
+    "fp16": HALF_SHARE,
+    "float32": FLOAT_SHARE,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parity:
+    """How far the device's outputs are from the host's.
+
+    Attributes:
+        max_abs_diff: None when an output is not a finite number, or has another shape.
+        limit: Largest difference that is still rounding.
+        identical: Every value is the same.
+    """
+
+    samples: int
+    max_abs_diff: float | None
+    limit: float
+    identical: bool
+
+
+def compare(host: Sequence[Floats], device: Sequence[Floats], precision: str) -> Parity:
+    """Compare golden outputs, one array of shape (samples, …) per output of the model.
+
+    With several outputs the figures are those of the one that is farthest off for its range.
+    """
+    share = _SHARES[precision]
+    samples = len(host[0])
+    if len(host) != len(device):
+        return Parity(samples=samples, max_abs_diff=None, limit=share, identical=False)
+    pairs = list(zip(host, device, strict=True))
+    limits = [share * _range(ours) for ours in host]
+    differences = [_difference(ours, theirs) for ours, theirs in pairs]
+    known = [difference for difference in differences if difference is not None]
+    if len(known) != len(differences):
+        return Parity(samples=samples, max_abs_diff=None, limit=limits[0], identical=False)
+    worst = max(range(len(pairs)), key=lambda number: known[number] / limits[number])
+    return Parity(
+        samples=samples,
+        max_abs_diff=known[worst],
+        limit=limits[worst],
+        identical=all(np.array_equal(ours, theirs) for ours, theirs in pairs),
+    )
+
+
+def _range(output: Floats) -> float:
+    # Outputs that are all the same have no range: then their size stands for it.
+    return float(np.ptp(output)) or float(np.abs(output).max()) or 1.0
+
+
+def _difference(ours: Floats, theirs: Floats) -> float | None:
+    if ours.shape != theirs.shape or not np.isfinite(theirs).all():
+        return None
+    return float(np.abs(ours.astype(np.float64) - theirs.astype(np.float64)).max())

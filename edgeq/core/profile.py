@@ -1,0 +1,220 @@
+"""What a kind of device is, and how to convert and measure for it."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
+
+Architecture = Literal["aarch64", "armv7l", "armv6l", "x86_64", "i686", "riscv64"]
+Precision = Literal["int8", "int8-dynamic", "fp16", "float32"]
+RuntimeKind = Literal["litert", "tflite_runtime"]
+_VERSION_PATTERN = r"^[0-9]{1,4}(\.[0-9]{1,4}){0,3}$"
+_SOURCE_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,31}$"
+
+
+def _version(text: str) -> str:
+    if not re.fullmatch(_VERSION_PATTERN, text):
+        raise ValueError(f'"{text}" is not a version such as "3.11"')
+    return text
+
+
+def _source_name(text: str) -> str:
+    if not re.fullmatch(_SOURCE_PATTERN, text):
+        raise ValueError(f'"{text}" is not the name of a source such as "hwmon"')
+    return text
+
+
+Version = Annotated[
+    str,
+    AfterValidator(_version),
+    WithJsonSchema({"type": "string", "pattern": _VERSION_PATTERN}),
+]
+SourceName = Annotated[
+    str,
+    AfterValidator(_source_name),
+    WithJsonSchema({"type": "string", "pattern": _SOURCE_PATTERN}),
+]
+
+
+def _none_word(value: object) -> object:
+    """TOML has no null: the word ``none`` stands for it."""
+    return None if value == "none" else value
+
+
+VersionOrNone = Annotated[
+    Version | None,
+    BeforeValidator(_none_word),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": _VERSION_PATTERN},
+                {"const": "none"},
+                {"type": "null"},
+            ]
+        }
+    ),
+]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Machine(_Table):
+    """The hardware.
+
+    Attributes:
+        models: Beginnings of /proc/device-tree/model, informative.
+        architectures: Names of ``uname -m``; empty for any.
+    """
+
+    models: tuple[str, ...] = ()
+    cpu: str | None = None
+    instruction_set: str | None = None
+    cores: Annotated[int, Field(ge=1)] | None = None
+    architectures: tuple[Architecture, ...] = ()
+    memory_min_mib: Annotated[int, Field(ge=1)] | None = None
+
+
+class System(_Table):
+    """The operating system.
+
+    Attributes:
+        glibc_min: ``"none"``: not a glibc system, so no manylinux wheels (Android).
+    """
+
+    kind: Literal["linux", "android"] = "linux"
+    python_min: Version = "3.8"
+    glibc_min: VersionOrNone = "2.17"
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.kind == "android" and self.glibc_min is not None:
+            raise ValueError('glibc_min must be "none" where kind is "android", which has bionic')
+        return self
+
+
+class Conversion(_Table):
+    """What the artifact is.
+
+    Attributes:
+        input_dtype: Of the int8 artifact's own tensors, like ``output_dtype``.
+    """
+
+    format: Literal["tflite"] = "tflite"
+    precision: Precision = "int8"
+    input_dtype: Literal["float32", "int8"] = "float32"
+    output_dtype: Literal["float32", "int8"] = "float32"
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.precision != "int8" and "int8" in (self.input_dtype, self.output_dtype):
+            raise ValueError(
+                "input_dtype and output_dtype must be"
+                f' "float32" where precision is "{self.precision}"'
+            )
+        return self
+
+
+class RuntimeChoice(_Table):
+    """Runtimes in order of preference."""
+
+    kinds: Annotated[tuple[RuntimeKind, ...], Field(min_length=1)] = ("litert", "tflite_runtime")
+    threads: Annotated[int, Field(ge=1, le=256)] = 1
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if len(set(self.kinds)) != len(self.kinds):
+            raise ValueError("a runtime stands twice in kinds")
+        return self
+
+
+class Access(_Table):
+    """How devices of this kind are reached unless the device says otherwise."""
+
+    transport: Literal["local", "ssh"] = "ssh"
+    port: Annotated[int, Field(ge=1, le=65535)] = 22
+    python: str | None = None
+
+
+class Telemetry(_Table):
+    """Sources that this kind of device may have, the best first; the device is asked what is there.
+
+    Attributes:
+        sample_hz: 0 for no sampler.
+    """
+
+    power: tuple[SourceName, ...] = ()
+    thermal: tuple[SourceName, ...] = ()
+    throttling: tuple[SourceName, ...] = ()
+    sample_hz: Annotated[float, Field(ge=0, le=1000)] = 10.0
+
+
+class Budgets(_Table):
+    """Limits that fail the deploy (exit 3) when exceeded; None: no limit."""
+
+    latency_p90_ms: Annotated[float, Field(gt=0)] | None = None
+    peak_memory_mib: Annotated[float, Field(gt=0)] | None = None
+    energy_mj: Annotated[float, Field(gt=0)] | None = None
+    artifact_mib: Annotated[float, Field(gt=0)] | None = None
+
+
+class RunProtocol(_Table):
+    """How it is measured: at least ``runs`` and ``seconds`` over ``processes`` fresh processes."""
+
+    processes: Annotated[int, Field(ge=1, le=64)] = 3
+    runs: Annotated[int, Field(ge=1, le=10_000_000)] = 200
+    seconds: Annotated[float, Field(ge=0, le=86_400)] = 10.0
+    warmup_seconds: Annotated[float, Field(ge=0, le=3600)] = 0.5
+    warmup_max_seconds: Annotated[float, Field(ge=0, le=3600)] = 10.0
+    idle_seconds: Annotated[float, Field(ge=0, le=3600)] = 5.0
+    timeout_seconds: Annotated[float, Field(gt=0, le=604_800)] = 600.0
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.warmup_seconds > self.warmup_max_seconds:
+            raise ValueError(
+                f"warmup_max_seconds ({self.warmup_max_seconds:g}) is less than"
+                f" warmup_seconds ({self.warmup_seconds:g})"
+            )
+        least_s = self.seconds + 2 * self.idle_seconds + self.processes * self.warmup_seconds
+        if self.timeout_seconds <= least_s:
+            raise ValueError(
+                f"timeout_seconds ({self.timeout_seconds:g}) ends the run too early:"
+                f" it takes at least {least_s:g} seconds"
+            )
+        return self
+
+
+class Profile(_Table):
+    """A kind of device; ``device_profiles/<name>.toml``, the file name is the name."""
+
+    version: Literal[1] = 1
+    description: Annotated[str, Field(min_length=1, max_length=200)]
+    machine: Machine = Machine()
+    system: System = System()
+    conversion: Conversion = Conversion()
+    runtime: RuntimeChoice = RuntimeChoice()
+    access: Access = Access()
+    telemetry: Telemetry = Telemetry()
+    budgets: Budgets = Budgets()
+    run: RunProtocol = RunProtocol()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedProfile:
+    """A profile with its file. ``name`` is the file's name without ``.toml``."""
+
+    name: str
+    path: Path
+    profile: Profile

@@ -1,0 +1,222 @@
+"""The report, version 1: what one run found.
+
+A field that is unknown is null, and ``unavailable`` says why.
+"""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edgeq.errors import HostError
+
+Status = Literal["valid", "invalid", "inconclusive"]
+Interval = Annotated[tuple[float, ...], Field(min_length=2, max_length=2)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        validate_by_name=True,
+        validate_by_alias=True,
+        serialize_by_alias=True,
+        protected_namespaces=(),
+        json_schema_serialization_defaults_required=True,
+    )
+
+
+class MachineSection(_Part):
+    """What the device is. ``model``: the board's own words."""
+
+    model: str | None = None
+    arch: str | None = None
+    cpu: str | None = None
+    cores: int | None = None
+    memory_mib: float | None = None
+    os: str | None = None
+    kernel: str | None = None
+    python: str | None = None
+
+
+class DeviceSection(_Part):
+    name: str
+    profile: str
+    machine: MachineSection
+
+
+class ModelSection(_Part):
+    """The user's model. ``source``: its format, such as keras-h5."""
+
+    name: str
+    sha256: str
+    size_bytes: int
+    source: str
+
+
+class ArtifactSection(_Part):
+    """The converted model. ``compression_ratio``: the model's size by the artifact's."""
+
+    format: str
+    precision: str
+    sha256: str
+    size_bytes: int
+    compression_ratio: float | None
+
+
+class QualitySection(_Part):
+    """Artifact against float model, on the host."""
+
+    samples: int
+    sqnr_db: float | None = None
+    cosine: float | None = None
+    top1_agreement: float | None = None
+    float_accuracy: float | None = None
+    artifact_accuracy: float | None = None
+    accuracy_drop: float | None = None
+
+
+class ParitySection(_Part):
+    """The artifact on the device against the same on the host."""
+
+    samples: int
+    max_abs_diff: float | None
+    identical: bool
+
+
+class LatencySection(_Part):
+    """Of one inference. ``runs`` does not count the warm-up."""
+
+    runs: int
+    warmup_runs: int
+    mean_ms: float | None = None
+    std_ms: float | None = None
+    min_ms: float | None = None
+    max_ms: float | None = None
+    p50_ms: float | None = None
+    p90_ms: float | None = None
+    p99_ms: float | None = None
+    p50_ci_ms: Interval | None = None
+    load_ms: float | None = None
+    first_ms: float | None = None
+
+
+class MemorySection(_Part):
+    """Of the process that runs the model. ``baseline``: runtime imported, no model yet."""
+
+    peak_rss_mib: float | None = None
+    pss_mib: float | None = None
+    baseline_rss_mib: float | None = None
+
+
+class PowerSection(_Part):
+    """``source`` and ``coverage`` say what was measured; energy is per inference."""
+
+    source: str
+    coverage: str | None = None
+    mean_w: float | None = None
+    idle_w: float | None = None
+    energy_mj: float | None = None
+    energy_net_mj: float | None = None
+    sample_hz: float | None = None
+
+
+class ThermalSection(_Part):
+    start_c: float | None = None
+    max_c: float | None = None
+    throttled: bool | None = None
+    frequency_min_mhz: float | None = None
+    frequency_max_mhz: float | None = None
+
+
+class RuntimeSection(_Part):
+    name: str
+    version: str | None = None
+    threads: int | None = None
+    delegate: str | None = None
+
+
+class VerdictSection(_Part):
+    """Whether the figures can be trusted. Each reason begins with a short code and a colon."""
+
+    status: Status
+    reasons: tuple[str, ...] = ()
+
+
+class Gate(_Part):
+    """A condition of the deploy. An unknown ``value`` does not pass."""
+
+    name: str
+    limit: float
+    value: float | None
+    passed: bool
+
+
+class TransferSection(_Part):
+    """``bytes_total``: what the device needs; ``bytes_sent``: what was not there already."""
+
+    bytes_sent: int
+    bytes_total: int
+    seconds: float
+
+
+class TimingsSection(_Part):
+    load: float | None = None
+    quantize: float | None = None
+    verify: float | None = None
+    provision: float | None = None
+    push: float | None = None
+    run: float | None = None
+    total: float | None = None
+
+
+class Report(_Part):
+    """One run. ``created`` is UTC, ISO 8601. ``unavailable``: null field, why it is null."""
+
+    schema_: Annotated[Literal["edgeq.report/1"], Field(alias="schema")] = "edgeq.report/1"
+    run_id: str
+    created: str
+    device: DeviceSection
+    model: ModelSection
+    artifact: ArtifactSection
+    quality: QualitySection | None = None
+    parity: ParitySection | None = None
+    latency: LatencySection | None = None
+    memory: MemorySection | None = None
+    power: PowerSection | None = None
+    thermal: ThermalSection | None = None
+    runtime: RuntimeSection | None = None
+    verdict: VerdictSection
+    gates: tuple[Gate, ...] = ()
+    transfer: TransferSection | None = None
+    timings_s: TimingsSection = TimingsSection()
+    warnings: tuple[str, ...] = ()
+    unavailable: dict[str, str] = {}
+
+
+def dump(report: Report) -> str:
+    """The report as indented JSON, with a newline at its end; never NaN or infinity."""
+    return report.model_dump_json(by_alias=True, indent=2) + "\n"
+
+
+def run_id(created: datetime, random: bytes) -> str:
+    """A run's name, such as ``20261121-091512-3f9a``: its time in UTC and two random bytes."""
+    return f"{created:%Y%m%d-%H%M%S}-{random[:2].hex()}"
+
+
+def load(text: str, origin: str) -> Report:
+    """Read a report.
+
+    Raises:
+        HostError: it is not one, or a newer edgeq wrote it.
+    """
+    try:
+        return Report.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise HostError(
+            f"{origin} is not a report that this edgeq can read: {where}: {first['msg'].lower()}",
+            hint="if a newer edgeq wrote it, update: pip install -U edgeq",
+        ) from error

@@ -1,0 +1,281 @@
+"""The whole flow: a model in, a measured and committed release on a device out.
+
+While the model converts, the host fetches what the device lacks. Nothing is sent before the model
+has passed its quality gates, and nothing on the device is switched before the release has proved
+itself there.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from edgeq import examination, provision, wheels
+from edgeq.archive import agent_archive, examine_script
+from edgeq.core import gates
+from edgeq.core import raw as samples
+from edgeq.core.bundle import Bundle
+from edgeq.core.inventory import Device
+from edgeq.core.profile import NamedProfile, RunProtocol
+from edgeq.core.report import Gate, Report, dump
+from edgeq.errors import EdgeqError, GateError
+from edgeq.outcome import Description, Found, Station, write_report
+from edgeq.places import Places
+from edgeq.ports import Link, OnProgress, Store, Transport
+from edgeq.prepare import PrepareJob, prepare
+from edgeq.runtimes import RuntimeStore
+from edgeq.session import Session, open_session
+from edgeq.stopwatch import Stopwatch
+from edgeq.trial import Load, Trial, try_out
+
+WorkT = TypeVar("WorkT")
+_HINTS = {
+    "accuracy_drop": "more or better calibration samples, --precision int8-dynamic, or a larger"
+    " --max-drop",
+    "top1_agreement": "more or better calibration samples, --precision int8-dynamic, or a smaller"
+    " --min-agreement",
+    "parity": "the device computes something else: edgeq devices doctor NAME",
+}
+
+Lines = Callable[[str], OnProgress]
+"""Progress of one line of work: ``model`` or ``device``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeployJob:
+    """What to deploy, where to, and how to measure it.
+
+    Attributes:
+        protocol: The profile's, with what the user wished instead.
+        threads: None: the profile's.
+    """
+
+    prepare: PrepareJob
+    device: Device
+    profile: NamedProfile
+    protocol: RunProtocol
+    threads: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """The world, as far as a deploy needs it.
+
+    Attributes:
+        profiles: All that are known, to say which would fit.
+        holder: Who deploys, for others who find the device busy.
+        run_id: Of the report; sortable by time.
+        created: UTC, ISO 8601.
+    """
+
+    transport: Transport
+    store: Store
+    places: Places
+    profiles: Mapping[str, NamedProfile]
+    holder: str
+    run_id: str
+    created: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """The report, and why the release did not become active if it did not."""
+
+    report: Report
+    failure: EdgeqError | None
+
+
+def deploy(job: DeployJob, tools: Tools, lines: Lines) -> Result:
+    """Convert, prove, push, run, and commit or go back; the report is kept either way.
+
+    Raises:
+        EdgeqError: something failed that no report can tell of; what was active on the device is
+            active still.
+    """
+    watch = Stopwatch()
+    with contextlib.closing(tools.transport.connect(job.device)) as link:
+        found = survey(link, job, tools, watch, lines)
+        unfit = _unmet(found.proved.gates)
+        if unfit:
+            return _keep(_describe(job, tools, found, watch), unfit, tools)
+        with _start_agent(link, job, found, tools, watch) as session:
+            station = _provide(session, job, found, watch, lines("device"))
+            trial, was_active = _try_out(session, job, found, station, watch, lines("device"))
+            description = _describe(job, tools, found, watch, station, trial)
+            failure = trial.failure or _unmet(write_report(description).gates)
+            _settle(session, found.proved.bundle, trial, failure, was_active=was_active)
+    return _keep(description, failure, tools)
+
+
+def survey(link: Link, job: DeployJob, tools: Tools, watch: Stopwatch, lines: Lines) -> Found:
+    """Examine the device, and prepare the model and the device's runtime; changes nothing there.
+
+    Raises:
+        PreflightError: the device is not what its profile says, or no runtime can be had for it.
+        RejectedError: the model or its data cannot be used.
+    """
+    profile, where = job.profile.profile, job.device.name
+    lines("device")("examine", 0, 0)
+    hint = examination.python_hint(job.device, profile)
+    facts = examination.examine(link, examine_script(), hint, where)
+    known = {name: one.profile for name, one in tools.profiles.items()}
+    examination.check(profile, facts, where, known)
+    runtimes = RuntimeStore(tools.places.cache / "wheels", wheels.fetch)
+    lines("device")("choose runtime", 0, 0)
+    python = job.device.python or profile.access.python
+    planned = _beside(lambda: provision.plan(profile, facts, runtimes, where, python))
+    proved = prepare(job.prepare, tools.places, watch, _unless_failed(planned, lines("model")))
+    return Found(facts=facts, plan=planned.result(), proved=proved, runtimes=runtimes)
+
+
+def _start_agent(
+    link: Link, job: DeployJob, found: Found, tools: Tools, watch: Stopwatch
+) -> Session:
+    with watch.step("provision"):
+        session = open_session(
+            link,
+            found.facts,
+            python=found.plan.python.path,
+            agent=agent_archive(),
+            where=job.device.name,
+        )
+        try:
+            session.lock(tools.holder)
+        except BaseException:
+            session.close()
+            raise
+    return session
+
+
+def _provide(
+    session: Session,
+    job: DeployJob,
+    found: Found,
+    watch: Stopwatch,
+    on_progress: OnProgress,
+) -> Station:
+    """Give the device its runtime."""
+    profile = job.profile.profile
+    plan = replace(found.plan, threads=job.threads or found.plan.threads)
+    with watch.step("provision"):
+        ready = provision.ensure(session, plan, profile, found.facts, found.runtimes, on_progress)
+    return Station(
+        ready=ready,
+        agent_bytes=len(agent_archive()),
+        agent_bytes_sent=session.agent_bytes_sent,
+    )
+
+
+def _try_out(
+    session: Session,
+    job: DeployJob,
+    found: Found,
+    station: Station,
+    watch: Stopwatch,
+    on_progress: OnProgress,
+) -> tuple[Trial, bool]:
+    """The trial, and whether the release was the active one before."""
+    bundle = found.proved.bundle
+    active = {one.current for one in session.releases(bundle.manifest.name)}
+    was_active = bundle.release in active
+    load = Load(
+        runtime=station.ready.runtime,
+        protocol=job.protocol,
+        sample_hz=job.profile.profile.telemetry.sample_hz,
+    )
+    try:
+        return try_out(session, found.proved, load, watch, on_progress), was_active
+    except BaseException:
+        # Ctrl-C or a fault: what is half done goes, if the device can still be told so. If not, its
+        # agent drops it when the next session begins.
+        if not was_active:
+            with contextlib.suppress(EdgeqError):
+                session.discard(bundle.manifest.name, bundle.release, "interrupted")
+        raise
+
+
+def _settle(
+    session: Session,
+    bundle: Bundle,
+    trial: Trial,
+    failure: EdgeqError | None,
+    *,
+    was_active: bool,
+) -> None:
+    """Commit, or go back.
+
+    A release that was active before is given up only for a wrong answer or a crash, not because
+    a budget was missed this time.
+    """
+    name = bundle.manifest.name
+    if failure is None:
+        session.commit(name, bundle.release)
+    elif not was_active or trial.measurement is None:
+        session.discard(name, bundle.release, failure.message)
+
+
+def _describe(
+    job: DeployJob,
+    tools: Tools,
+    found: Found,
+    watch: Stopwatch,
+    station: Station | None = None,
+    trial: Trial | None = None,
+) -> Description:
+    return Description(
+        run_id=tools.run_id,
+        created=tools.created,
+        device=job.device.name,
+        profile=job.profile,
+        protocol=job.protocol,
+        budgets=job.prepare.budgets,
+        found=found,
+        station=station,
+        trial=trial,
+        seconds=dict(watch.seconds) | {"total": watch.total},
+    )
+
+
+def _keep(description: Description, failure: EdgeqError | None, tools: Tools) -> Result:
+    report = write_report(description)
+    trial = description.trial
+    raw = b""
+    if trial and trial.measurement:
+        raw = samples.pack(trial.measurement.raw.measured, trial.measurement.payload)
+    tools.store.save(report.run_id, dump(report), raw)
+    return Result(report=report, failure=failure)
+
+
+def _unmet(gates_: Sequence[Gate]) -> GateError | None:
+    failures = gates.failures(gates_)
+    if not failures:
+        return None
+    names = [gate.name for gate in gates_ if not gate.passed]
+    return GateError(f"a gate failed: {'; '.join(failures)}", hint=_HINTS.get(names[0], ""))
+
+
+def _beside(work: Callable[[], WorkT]) -> "Future[WorkT]":
+    """Start work in a thread that does not hold up the program's end."""
+    future: Future[WorkT] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - it is raised again where the result is asked for
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
+
+
+def _unless_failed(other: "Future[WorkT]", on_progress: OnProgress) -> OnProgress:
+    """Progress that stops this line of work when the other one has failed."""
+
+    def report(phase: str, done: int, total: int) -> None:
+        if other.done():
+            other.result()
+        on_progress(phase, done, total)
+
+    return report

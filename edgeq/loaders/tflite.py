@@ -1,0 +1,90 @@
+"""Float .tflite files: the pivot already, once its batch is pinned."""
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from edgeq import tflite
+from edgeq.core.model import FloatModel, Source
+from edgeq.errors import ModelError
+from edgeq.loaders import pivot
+from edgeq.ports import Array, Batch, LoadOptions, TensorSpecs
+
+_MAGIC = slice(4, 8), b"TFL3"
+
+
+def make() -> "TfliteLoader":
+    return TfliteLoader()
+
+
+class TfliteLoader:
+    def recognise(self, path: Path) -> str | None:
+        if not path.is_file():
+            return None
+        with path.open("rb") as stream:
+            head = stream.read(8)
+        place, magic = _MAGIC
+        if head[place] == magic:
+            return "tflite"
+        if path.suffix.lower() in (".tflite", ".lite"):
+            raise ModelError(
+                f"{path} is called {path.suffix}, but its contents are not",
+                hint="was the download or the copy cut short?",
+            )
+        return None
+
+    def load(
+        self,
+        source: Source,
+        folder: Path,
+        options: LoadOptions,
+        probe: Callable[[TensorSpecs], Sequence[Batch]],
+    ) -> FloatModel:
+        del options  # it carries no code, and its shapes are fixed
+        contents = tflite.read_contents(source.path)
+        _refuse(source, contents)
+        path = folder / pivot.NAME
+        shutil.copyfile(source.path, path)
+        if contents.dynamic_inputs:
+            tflite.pin_batch(path)
+        untouched = tflite.Runner(source.path)
+        _refuse_batches(source, untouched.tensors)
+
+        def answer(given: Mapping[str, Array]) -> Mapping[str, Array]:
+            outputs = untouched.run(list(given.values()))
+            names = (spec.name for spec in untouched.tensors.outputs)
+            return dict(zip(names, outputs, strict=True))
+
+        tools = {"ai-edge-litert": version("ai-edge-litert")}
+        return pivot.finish(source, path, answer, probe, tools)
+
+
+def _refuse(source: Source, contents: tflite.Contents) -> None:
+    name = source.path.name
+    if contents.quantized:
+        raise ModelError(
+            f"{name} is already quantized: edgeq starts from a float model",
+            hint="give the float .tflite, .h5, .keras or SavedModel that it was made from",
+        )
+    if len(contents.signatures) > 1:
+        raise ModelError(
+            f"{name} has {len(contents.signatures)} signatures: {', '.join(contents.signatures)}",
+            hint="convert it again with one signature: edgeq deploys models with one",
+        )
+    for tensor, shape in contents.dynamic_inputs:
+        if any(side < 0 for side in shape[1:]):
+            shown = ", ".join("?" if side < 0 else str(side) for side in shape)
+            raise ModelError(
+                f"input {tensor} of {name} has the open shape ({shown})",
+                hint="give the model it was made from, with [input] size in edgeq.toml",
+            )
+
+
+def _refuse_batches(source: Source, tensors: tflite.Tensors) -> None:
+    for spec in tensors.inputs:
+        if len(spec.shape) > 1 and spec.shape[0] != 1:
+            raise ModelError(
+                f"input {spec.name} of {source.path.name} takes a batch of {spec.shape[0]}",
+                hint="convert it again with a batch of 1",
+            )

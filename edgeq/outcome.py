@@ -1,0 +1,139 @@
+"""What a deploy found, and the report made of it."""
+
+from dataclasses import dataclass
+
+from edgeq.core import gates, summary
+from edgeq.core.machine import Facts
+from edgeq.core.profile import Budgets, NamedProfile, RunProtocol
+from edgeq.core.report import (
+    Gate,
+    ParitySection,
+    Report,
+    RuntimeSection,
+    TimingsSection,
+    TransferSection,
+)
+from edgeq.core.telemetry import Missing
+from edgeq.package import ProvedBundle
+from edgeq.provision import Ready, RuntimePlan
+from edgeq.runtimes import RuntimeStore
+from edgeq.trial import Trial
+
+_STEPS = ("load", "quantize", "verify", "provision", "push", "run", "total")
+_MEASURED = ("latency", "memory", "power", "thermal")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Found:
+    """A device that is what its profile says, the runtime it will get, and the bundle for it."""
+
+    facts: Facts
+    plan: RuntimePlan
+    proved: ProvedBundle
+    runtimes: RuntimeStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Station:
+    """A device that is ready to run the model."""
+
+    ready: Ready
+    agent_bytes: int
+    agent_bytes_sent: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Description:
+    """All that a report tells.
+
+    Attributes:
+        station: None when nothing was sent.
+        trial: Likewise.
+        seconds: Of each step, by its name in the report.
+    """
+
+    run_id: str
+    created: str
+    device: str
+    profile: NamedProfile
+    protocol: RunProtocol
+    budgets: Budgets
+    found: Found
+    station: Station | None
+    trial: Trial | None
+    seconds: dict[str, float]
+
+
+def write_report(told: Description) -> Report:
+    """Put the report together."""
+    found, trial = told.found, told.trial
+    failure = trial.failure.message if trial and trial.failure else None
+    reason = failure or "it was not run: a gate failed before"
+    measured = trial.measurement if trial else None
+    return summary.summarise(
+        summary.Outcome(
+            run_id=told.run_id,
+            created=told.created,
+            device=summary.device_section(
+                told.device, told.profile, found.facts, found.plan.python
+            ),
+            model=found.proved.model,
+            artifact=found.proved.artifact,
+            quality=found.proved.quality,
+            parity=_parity(trial),
+            raw=measured.raw if measured else None,
+            runtime=_runtime(told),
+            budgets=told.budgets if measured else Budgets(),
+            protocol=told.protocol,
+            gates=found.proved.gates + _parity_gates(trial),
+            transfer=_transfer(told),
+            timings=TimingsSection(**{step: told.seconds.get(step) for step in _STEPS}),
+            warnings=found.proved.warnings,
+            missing=() if measured else tuple(Missing(part, reason) for part in _MEASURED),
+            trial_failure=failure,
+        )
+    )
+
+
+def _parity(trial: Trial | None) -> ParitySection | None:
+    if trial is None or trial.parity is None:
+        return None
+    found = trial.parity
+    return ParitySection(
+        samples=found.samples, max_abs_diff=found.max_abs_diff, identical=found.identical
+    )
+
+
+def _parity_gates(trial: Trial | None) -> tuple[Gate, ...]:
+    if trial is None or trial.parity is None:
+        return ()
+    return (gates.parity_gate(max_abs_diff=trial.parity.max_abs_diff, limit=trial.parity.limit),)
+
+
+def _runtime(told: Description) -> RuntimeSection | None:
+    if told.station is None:
+        return None
+    ready = told.station.ready
+    measured = told.trial.measurement if told.trial else None
+    delegates = {run.delegate for run in measured.raw.measured.processes} if measured else set()
+    return RuntimeSection(
+        name=ready.probed.name,
+        version=ready.probed.version or None,
+        threads=ready.runtime.threads,
+        delegate=", ".join(sorted(delegates)) or None,
+    )
+
+
+def _transfer(told: Description) -> TransferSection | None:
+    if told.station is None or told.trial is None:
+        return None
+    station, found = told.station, told.found
+    package = station.ready.choice.package
+    runtime_bytes = found.runtimes.parcel(package).stat().st_size if package else 0
+    release_bytes = sum(map(len, found.proved.bundle.contents.values()))
+    sent = (station.agent_bytes_sent, station.ready.bytes_sent, told.trial.bytes_sent)
+    return TransferSection(
+        bytes_sent=sum(sent),
+        bytes_total=station.agent_bytes + runtime_bytes + release_bytes,
+        seconds=told.seconds.get("provision", 0.0) + told.seconds.get("push", 0.0),
+    )

@@ -1,0 +1,204 @@
+"""What is sent: the bundle, and what the report says of it, from a conversion or from a file."""
+
+import io
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeq import arrays
+from edgeq.convert import Converted, Verified
+from edgeq.core import bundle as bundles
+from edgeq.core import gates, summary
+from edgeq.core.bundle import Bundle
+from edgeq.core.model import TensorSpec
+from edgeq.core.profile import Budgets
+from edgeq.core.project import Input
+from edgeq.core.report import ArtifactSection, Gate, ModelSection, QualitySection
+from edgeq.errors import BundleError
+from edgeq.ports import Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labels:
+    """What a release is called, and where it belongs."""
+
+    name: str
+    version: int
+    profile: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What the artifact must fulfil; None: what ``gates.quality_gates`` takes by itself."""
+
+    max_drop: float | None = None
+    min_agreement: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ProvedBundle:
+    """A bundle and its proof.
+
+    Attributes:
+        expected: The golden outputs, one array of shape (samples, …) per output.
+        gates: Of its quality, on the host.
+    """
+
+    bundle: Bundle
+    model: ModelSection
+    artifact: ArtifactSection
+    quality: QualitySection
+    expected: tuple[Floats, ...]
+    gates: tuple[Gate, ...]
+    warnings: tuple[str, ...]
+
+
+def pack_model(
+    converted: Converted,
+    verified: Verified,
+    labels: Labels,
+    settings: Input,
+    budgets: Budgets,
+    limits: Limits,
+) -> ProvedBundle:
+    """Put a converted model and its proof into a bundle."""
+    files = {
+        bundles.MODEL: converted.artifact.path.read_bytes(),
+        bundles.GOLDEN_INPUTS: arrays.pack(verified.golden_inputs),
+        bundles.GOLDEN_OUTPUTS: arrays.pack(verified.golden_outputs),
+        bundles.PREPROCESSING: settings.model_dump_json(indent=1).encode() + b"\n",
+    }
+    named = converted.evaluation or converted.calibration
+    if named and named.label_names:
+        files[bundles.LABELS] = "".join(f"{name}\n" for name in named.label_names).encode()
+    manifest = _manifest(converted, verified, labels, budgets, files)
+    quality = summary.quality_section(verified.quality)
+    return ProvedBundle(
+        bundle=bundles.seal(manifest, files),
+        model=summary.model_section(converted.pivot.source),
+        artifact=summary.artifact_section(converted.artifact, converted.pivot.source),
+        quality=quality,
+        expected=verified.golden_outputs,
+        gates=_gates(quality, verified.quality.source, limits),
+        warnings=(*converted.warnings, *_unproved(verified.quality.source)),
+    )
+
+
+def pack_bundle(bundle: Bundle, limits: Limits) -> ProvedBundle:
+    """A bundle that was made before; its own figures are taken over, and judged again.
+
+    Raises:
+        BundleError: its golden set cannot be read.
+    """
+    manifest = bundle.manifest
+    quality = QualitySection.model_validate(manifest.quality.model_dump(exclude={"origin"}))
+    model = manifest.files[bundles.MODEL]
+    return ProvedBundle(
+        bundle=bundle,
+        model=ModelSection(
+            name=manifest.source.name,
+            sha256=manifest.source.sha256,
+            size_bytes=manifest.source.size_bytes,
+            source=manifest.source.kind,
+        ),
+        artifact=ArtifactSection(
+            format=manifest.format,
+            precision=manifest.precision,
+            sha256=model.sha256,
+            size_bytes=model.size_bytes,
+            compression_ratio=summary.ratio(manifest.source.size_bytes, model.size_bytes),
+        ),
+        quality=quality,
+        expected=_golden(bundle),
+        gates=_gates(quality, manifest.quality.origin, limits),
+        warnings=(*manifest.warnings, *_unproved(manifest.quality.origin)),
+    )
+
+
+def _manifest(
+    converted: Converted,
+    verified: Verified,
+    labels: Labels,
+    budgets: Budgets,
+    files: dict[str, bytes],
+) -> bundles.Manifest:
+    pivot, artifact, quality = converted.pivot, converted.artifact, verified.quality
+    calibration = None
+    if artifact.calibration_sha256:
+        calibration = bundles.CalibrationEntry(
+            sha256=artifact.calibration_sha256, samples=artifact.calibration_samples
+        )
+    return bundles.Manifest(
+        name=labels.name,
+        version=labels.version,
+        profile=labels.profile,
+        format="tflite",
+        precision=artifact.precision,
+        requested_precision=artifact.requested,
+        inputs=_tensors(artifact.inputs),
+        outputs=_tensors(artifact.outputs),
+        files=bundles.describe(files),
+        source=bundles.SourceEntry(
+            name=pivot.source.name,
+            kind=pivot.source.kind,
+            sha256=pivot.source.sha256,
+            size_bytes=pivot.source.size_bytes,
+        ),
+        calibration=calibration,
+        tools={**pivot.tools, **artifact.tools},
+        quality=bundles.QualityEntry(
+            samples=quality.samples,
+            origin=quality.source,
+            sqnr_db=quality.sqnr_db,
+            cosine=quality.cosine,
+            top1_agreement=quality.top1_agreement,
+            float_accuracy=quality.float_accuracy,
+            artifact_accuracy=quality.artifact_accuracy,
+            accuracy_drop=quality.accuracy_drop,
+        ),
+        budgets=budgets,
+        warnings=converted.warnings,
+    )
+
+
+def _gates(quality: QualitySection, origin: str, limits: Limits) -> tuple[Gate, ...]:
+    return gates.quality_gates(
+        accuracy_drop=quality.accuracy_drop,
+        top1_agreement=quality.top1_agreement,
+        has_labels=quality.float_accuracy is not None,
+        has_real_data=origin != "random",
+        max_drop=limits.max_drop,
+        min_agreement=limits.min_agreement,
+    )
+
+
+def _tensors(specs: Sequence[TensorSpec]) -> tuple[bundles.Tensor, ...]:
+    return tuple(
+        bundles.Tensor(
+            name=spec.name,
+            shape=spec.shape,
+            dtype=spec.dtype,
+            scale=spec.scale,
+            zero_point=spec.zero_point,
+        )
+        for spec in specs
+    )
+
+
+def _unproved(origin: str) -> tuple[str, ...]:
+    if origin == "random":
+        return (
+            "quality was measured on random inputs, which proves little:"
+            " give real samples with --calibration or --evaluate",
+        )
+    return ()
+
+
+def _golden(bundle: Bundle) -> tuple[Floats, ...]:
+    try:
+        with np.load(io.BytesIO(bundle.files[bundles.GOLDEN_OUTPUTS]), allow_pickle=False) as file:
+            return tuple(file[str(number)].astype(np.float32) for number in range(len(file.files)))
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise BundleError(f"the bundle's golden set cannot be read: {error}") from error

@@ -1,0 +1,80 @@
+import io
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import edgeq
+from edgeq import wire
+from edgeq.archive import agent_archive
+from tests.fakes import agent as agents
+
+SOURCES = Path(edgeq.__file__).parent
+
+
+def test_the_archive_is_small_and_the_same_every_time():
+    archive = agent_archive()
+    assert len(archive) < 64 << 10
+    assert agent_archive() == archive
+
+
+def test_the_archive_holds_the_agent_and_the_wire_only():
+    names = zipfile.ZipFile(io.BytesIO(agent_archive())).namelist()
+    assert names == sorted(names)
+    assert {"__main__.py", "edgeq/__init__.py", "edgeq/wire.py", "edgeq/agent/serve.py"} <= set(
+        names
+    )
+    others = {name for name in names if not name.startswith("edgeq/agent/")}
+    assert others == {"__main__.py", "edgeq/__init__.py", "edgeq/wire.py"}
+    assert not [name for name in names if "__pycache__" in name]
+
+
+def test_the_archive_imports_nothing_of_the_host():
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import pkgutil, importlib, edgeq.agent\n"
+        "for module in pkgutil.walk_packages(edgeq.agent.__path__, 'edgeq.agent.'):\n"
+        "    if not module.name.endswith('__main__'): importlib.import_module(module.name)\n"
+        "print(*sorted(name for name in sys.modules if name.startswith('edgeq')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", program, str(SOURCES.parent)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    names = done.stdout.split()
+    assert "edgeq.agent.install" in names
+    assert all(name in {"edgeq", "edgeq.wire"} or name.startswith("edgeq.agent") for name in names)
+
+
+def test_every_python_serves_with_the_standard_library_alone(archive, root, python):
+    contents = {"model.tflite": b"weights", "manifest.json": b"{}"}
+    agent = agents.start(archive, root, python, "-S", "-I")
+    try:
+        assert agent.receive().python.startswith("3.")
+        assert agent.put("scratch/x", bytes(3 << 20)) == wire.Done()
+        assert agent.get("scratch/x") == bytes(3 << 20)
+        assert agent.ask(wire.Lock("me")) == wire.Done()
+        assert agent.deploy("net", "v1", contents).current == "v1"
+        assert agent.deploy("net", "v2", {**contents, "manifest.json": b"{2}"}).previous == "v1"
+        assert agent.ask(wire.Rollback("net")).current == "v1"
+        assert agent.ask(wire.Discard("net", "v1", "")).current == "v2"
+        probed = agent.ask(wire.Probe(wire.Runtime("nonsense")))
+        assert "no runtime 'nonsense'" in probed.detail
+        assert agent.end() == 0
+    finally:
+        agent.kill()
+
+
+def test_every_python_measures_with_a_runtime_that_is_no_runtime(archive, root, python, tmp_path):
+    """The sensors' side and the child's start, as far as they go without numpy."""
+    model = tmp_path / "model.tflite"
+    model.write_bytes(b"")
+    agent = agents.start(archive, root, python)
+    try:
+        agent.receive()
+        answer = agent.ask(wire.Measure(str(model), "", wire.Runtime("tflite_runtime")))
+        assert answer.kind == "runtime"
+    finally:
+        agent.kill()

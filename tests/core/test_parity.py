@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+
+from edgeq.core.parity import compare
+
+HOST = [np.array([[0.0, 1.0], [0.25, 0.75]], np.float32)]
+
+
+def test_equal_answers_are_identical():
+    parity = compare(HOST, [HOST[0].copy()], "int8")
+    assert (parity.samples, parity.max_abs_diff, parity.identical) == (2, 0.0, True)
+
+
+@pytest.mark.parametrize(
+    ("precision", "limit"), [("int8", 0.05), ("fp16", 0.01), ("float32", 1e-3)]
+)
+def test_the_limit_is_a_share_of_the_outputs_range(precision, limit):
+    parity = compare([HOST[0] * 10], [HOST[0] * 10 + 0.02], precision)
+    assert parity.limit == pytest.approx(10 * limit)
+    assert parity.max_abs_diff == pytest.approx(0.02, rel=1e-3)
+    assert not parity.identical
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        [],
+        [HOST[0], HOST[0]],
+        [HOST[0][:, :1]],
+        [np.full((2, 2), np.nan, np.float32)],
+        [np.full((2, 2), np.inf, np.float32)],
+    ],
+)
+def test_answers_that_cannot_be_compared_have_no_difference(device):
+    assert compare(HOST, device, "int8").max_abs_diff is None
+
+
+def test_of_several_outputs_the_worst_for_its_range_counts():
+    wide, narrow = HOST[0] * 100, HOST[0]
+    parity = compare([wide, narrow], [wide + 1, narrow + 0.04], "int8")
+    assert (parity.max_abs_diff, parity.limit) == pytest.approx((0.04, 0.05), rel=1e-3)
+
+
+def test_constant_outputs_are_measured_by_their_size():
+    assert compare([np.full((2, 3), 4.0, np.float32)], HOST[:0], "int8").max_abs_diff is None
+    constant = np.full((2, 3), 4.0, np.float32)
+    assert compare([constant], [constant], "int8").limit == pytest.approx(0.2)
