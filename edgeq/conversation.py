@@ -94,14 +94,18 @@ class Conversation:
         on_progress: OnProgress = silent,
     ) -> ReplyT:
         """The reply to what was sent; raises as ``ask`` does."""
+        # Whatever interrupts the wait, a signal too, leaves a reply under way that nobody expects.
+        self._over = True
         while True:
             event = self._next(silence_s)
             match event:
                 case wire.Progress():
                     on_progress(event.phase[:40], event.done, event.total)
                 case wire.Failed():
+                    self._over = False
                     raise self._failure(event)
                 case _ if isinstance(event, expected):
+                    self._over = False
                     return event
                 case bytes():
                     self.fail("it sent data that nobody asked for")
@@ -115,12 +119,14 @@ class Conversation:
     ) -> None:
         """Hand all of a message's payload to ``sink``; raises as ``ask`` does."""
         left = size_bytes
+        self._over = True
         while left:
             event = self._next(silence_s)
             if not isinstance(event, bytes):
                 self.fail(f"it sent {type(event).__name__} in the midst of data")
             left -= len(event)
             sink(event)
+        self._over = False
 
     def send(self, *pieces: bytes | memoryview) -> None:
         """Send bytes; raises as ``ask`` does."""
@@ -164,15 +170,11 @@ class Conversation:
             try:
                 data = self._channel.receive(max(0.0, deadline - time.monotonic()))
             except TimeoutError as error:
-                self._over = True
                 raise LinkLostError(
                     f"{self._where} has said nothing for {silence_s:g} s",
                     hint="is it frozen or its disk full of work? look at it, then start again:"
                     " nothing on it was switched",
                 ) from error
-            except LinkLostError:
-                self._over = True
-                raise
             if not data:
                 self._ended()
             try:
@@ -183,7 +185,6 @@ class Conversation:
 
     def _ended(self) -> NoReturn:
         """The agent's output ended: perhaps its last words say why."""
-        self._over = True
         for event in self._events:
             if isinstance(event, wire.Failed):
                 raise self._failure(event)

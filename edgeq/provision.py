@@ -166,7 +166,9 @@ def _usable(
         for one in facts.pythons
         if one.implementation == "CPython" and one.version[: len(least)] >= least
     )
-    chosen = usable if python is None else tuple(one for one in usable if one.path == python)
+    # A bare name is what the device's PATH made of it.
+    named = (lambda path: path) if python and "/" in python else (lambda path: Path(path).name)
+    chosen = usable if python is None else tuple(p for p in usable if named(p.path) == python)
     if not chosen:
         found = ", ".join(one.path for one in usable) or "none"
         raise PreflightError(

@@ -409,7 +409,7 @@ def decode(line: bytes) -> Message:
     """
     try:
         fields = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WireError(f"not JSON: {line[:80]!r}") from error
     name = fields.pop("type", None) if isinstance(fields, dict) else None
     kind = _KINDS.get(name) if isinstance(name, str) else None

@@ -85,7 +85,7 @@ def _start(request: wire.Message, root: Path, runtime: wire.Runtime) -> subproce
         [*runtime.paths, *([inherited] if inherited else [])]
     )
     environment["OPENBLAS_NUM_THREADS"] = "1"  # numpy only packs arrays here; saves its buffers
-    # Compiled modules are kept under the root: runtimes come without, and stay as they were unpacked.
+    # Compiled modules are kept under the root, so that runtimes stay as they were unpacked.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     cache = "pycache_prefix={}".format(root / "pycache")
     process = subprocess.Popen(

@@ -19,10 +19,15 @@ _COUNTED = 8  # user nice system idle iowait irq softirq steal; guest time is in
 
 @dataclass(frozen=True)
 class CpuTimes:
-    """Seconds since boot, of all cores."""
+    """Since boot, of all cores, in the kernel's ticks."""
 
-    busy_s: float
-    total_s: float
+    busy: int
+    total: int
+
+    def since(self, earlier: CpuTimes) -> tuple[float, float]:
+        """Seconds busy, and seconds in all."""
+        ticks = self.busy - earlier.busy, self.total - earlier.total
+        return ticks[0] / _TICKS_PER_S, ticks[1] / _TICKS_PER_S
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ def times(root: Path) -> CpuTimes | None:
         return None
     ticks = [int(word) for word in words[1 : 1 + _COUNTED]]
     idle = sum(ticks[index] for index in _NOT_BUSY if index < len(ticks))
-    return CpuTimes((sum(ticks) - idle) / _TICKS_PER_S, sum(ticks) / _TICKS_PER_S)
+    return CpuTimes(sum(ticks) - idle, sum(ticks))
 
 
 def processes(root: Path) -> dict[int, Process]:

@@ -64,6 +64,8 @@ def measure(request: wire.Measure, ask: Ask, talk: Talk, root: Path) -> tuple[wi
         after = _idle("idle_after", idle_s, talk)
     finally:
         samples = () if sampler is None else sampler.stop()
+    for sensor in () if sampler is None else sampler.lost:
+        missing[sensor.channel.source] = "its file does not open"
     if throttle_before is None:
         missing["throttle"] = "no vcgencmd, no throttle counters in sysfs"
     if load.busy_s is None:
@@ -160,7 +162,7 @@ class _Watch:
         now = cpu.times(self._root)
         busy_s = total_s = None
         if self._times is not None and now is not None:
-            busy_s, total_s = now.busy_s - self._times.busy_s, now.total_s - self._times.total_s
+            busy_s, total_s = now.since(self._times)
         names = cpu.contenders(self._processes, cpu.processes(self._root), seconds)
         return _Load(busy_s, total_s, _children_s() - self._child_s, names, step_s)
 

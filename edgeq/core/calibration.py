@@ -123,8 +123,8 @@ def _constant(name: str, samples: Samples) -> Iterator[str]:
             constant = np.flatnonzero(flat.min(axis=1) == flat.max(axis=1))
             if len(constant):
                 yield (
-                    f"{_count(len(constant), name)} hold one value only (blank?): "
-                    f"number {_listed(constant)}"
+                    f"blank {name} samples, of one value only: {len(constant)} "
+                    f"(number {_listed(constant)})"
                 )
 
 
@@ -132,7 +132,7 @@ def _duplicates(name: str, samples: Samples) -> Iterator[str]:
     digests = _digests(samples)
     repeated = len(digests) - len(set(digests))
     if repeated:
-        yield f"{_count(repeated, name)} are copies of others"
+        yield f"{name} samples that are copies of others: {repeated}"
 
 
 def _range_against_settings(name: str, samples: Samples, settings: Input) -> Iterator[str]:
@@ -157,10 +157,7 @@ def _range_against_settings(name: str, samples: Samples, settings: Input) -> Ite
 
 def _too_few(count: int) -> Iterator[str]:
     if count < FEW_SAMPLES:
-        yield (
-            f"only {_count(count, 'calibration')} for int8: {FEW_SAMPLES} to 100 "
-            "give a better model"
-        )
+        yield f"few calibration samples: {count}; {FEW_SAMPLES} to 100 give a better int8 model"
 
 
 def _missing_classes(calibration: Samples, evaluation: Samples) -> Iterator[str]:
@@ -186,7 +183,7 @@ def _missing_classes(calibration: Samples, evaluation: Samples) -> Iterator[str]
 def _overlap(calibration: Samples, evaluation: Samples) -> Iterator[str]:
     both = len(set(_digests(calibration)) & set(_digests(evaluation)))
     if both:
-        yield f"{_count(both, 'evaluation')} stand in the calibration data too"
+        yield f"evaluation samples that stand in the calibration data too: {both}"
 
 
 def _ranges_apart(calibration: Samples, evaluation: Samples) -> Iterator[str]:
@@ -216,10 +213,6 @@ def _digests(samples: Samples) -> list[bytes]:
         hashlib.sha256(b"".join(array[i].tobytes() for array in samples.inputs)).digest()
         for i in range(samples.count)
     ]
-
-
-def _count(number: int, name: str) -> str:
-    return f"{number} {name} sample{'' if number == 1 else 's'}"
 
 
 def _listed(places: npt.NDArray[np.int64]) -> str:

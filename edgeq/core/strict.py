@@ -102,7 +102,7 @@ def _explain(
     expected = _uncapitalised(said)
     for prefix in ("input should be ", "value error, "):
         expected = expected.removeprefix(prefix)
-    expected = expected.replace("tuple", "list").replace("object", "table")
+    expected = expected.replace("tuple", "list").replace("an object", "a table")
     in_unit = f", in {unit}" if unit else ""
     if kind == "value_error":
         return f"{name}: {expected}", ""

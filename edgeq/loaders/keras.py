@@ -31,20 +31,19 @@ def make() -> "KerasLoader":
 
 class KerasLoader:
     def recognise(self, path: Path) -> str | None:
-        if not path.is_file():
+        kind = _KINDS.get(path.suffix.lower())
+        if kind is None or not path.is_file():
             return None
         with path.open("rb") as stream:
             head = stream.read(8)
-        by_name = _KINDS.get(path.suffix.lower())
-        by_contents = next((k for k, magic in _MAGIC.items() if head.startswith(magic)), None)
-        if by_name and by_name != by_contents:
+        if not head.startswith(_MAGIC[kind]):
+            really = next((k for k, magic in _MAGIC.items() if head.startswith(magic)), None)
             raise ModelError(
                 f"{path} is called {path.suffix}, but its contents are not"
-                + (f": they are {by_contents}" if by_contents else ""),
+                + (f": they are {really}" if really else ""),
                 hint="was the download or the copy cut short?",
             )
-        # a zip under another name may be anything
-        return by_name or (by_contents if by_contents == "keras-h5" else None)
+        return kind
 
     def load(
         self,

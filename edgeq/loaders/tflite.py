@@ -42,13 +42,14 @@ class TfliteLoader:
         probe: Callable[[TensorSpecs], Sequence[Batch]],
     ) -> FloatModel:
         del options  # it carries no code, and its shapes are fixed
+        # LiteRT's verifier comes first: the reader behind read_contents trusts every offset
+        untouched = tflite.Runner(source.path)
         contents = tflite.read_contents(source.path)
         _refuse(source, contents)
         path = folder / pivot.NAME
         shutil.copyfile(source.path, path)
         if contents.dynamic_inputs:
             tflite.pin_batch(path)
-        untouched = tflite.Runner(source.path)
         _refuse_batches(source, untouched.tensors)
 
         def answer(given: Mapping[str, Array]) -> Mapping[str, Array]:

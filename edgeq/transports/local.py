@@ -63,10 +63,11 @@ class LocalChannel:
         self._child = child
         self._stall_s = stall_s
         self._stderr = b""
-        self._input, self._output = child.stdin, child.stdout
+        self._done: Completed | None = None
+        self._input, self._output, self._errors = child.stdin, child.stdout, child.stderr
         os.set_blocking(self._input.fileno(), False)
         self._drainer = threading.Thread(
-            target=self._drain, args=(child.stderr.fileno(),), daemon=True
+            target=self._drain, args=(self._errors.fileno(),), daemon=True
         )
         self._drainer.start()
 
@@ -91,7 +92,12 @@ class LocalChannel:
         return os.read(descriptor, _READ_BYTES)
 
     def close(self) -> Completed:
-        """See ``ports.Channel``."""
+        """See ``ports.Channel``; a second time gives the same."""
+        if self._done is None:
+            self._done = self._close()
+        return self._done
+
+    def _close(self) -> Completed:
         deadline = time.monotonic() + _END_WAIT_S
         self._input.close()
         with contextlib.suppress(TimeoutError):
@@ -103,6 +109,8 @@ class LocalChannel:
             _kill(self._child)
         self._drainer.join(_END_WAIT_S)
         self._output.close()
+        if not self._drainer.is_alive():  # a grandchild may hold its other end
+            self._errors.close()
         return Completed(status=self._child.returncode, stdout=b"", stderr=self._stderr)
 
     def _drain(self, descriptor: int) -> None:

@@ -118,8 +118,9 @@ class SshTransport:
         *jumps, last = self._routes.find(device)
         before: tuple[Transport, Hop] | None = None
         for jump in jumps:
-            transport = self._greet(self._stream(jump, before), jump, stack, _known_or_refuse(jump))
-            _require(transport, _known_or_refuse(jump), jump, _jump_hint(jump))
+            known = _known_or_refuse(jump)
+            transport = self._greet(self._stream(jump, before), jump, stack, known)
+            _require(transport, known, jump, _jump_hint(jump))
             ssh_keys.log_in(transport, jump)
             before = transport, jump
         transport = self._greet(self._stream(last, before), last, stack, pins)
@@ -150,8 +151,6 @@ class SshTransport:
         self, stream: Stream, hop: Hop, stack: contextlib.ExitStack, pins: Sequence[HostKey]
     ) -> "Transport":
         """Agree on keys, offering only algorithms of the pinned keys' types."""
-        from paramiko.ssh_exception import IncompatiblePeer
-
         from edgeq.transports.ssh_library import paramiko
 
         wire = Wire(stream, self._limits.dead_after_s)
@@ -163,7 +162,7 @@ class SshTransport:
             _configure(transport, pins, self._limits.connect_s)
             transport.start_client(timeout=self._limits.connect_s)
             _shown(transport)
-        except IncompatiblePeer as error:
+        except paramiko.ssh_exception.IncompatiblePeer as error:
             raise _incompatible(hop, pins, str(error)) from error
         except (paramiko.SSHException, EOFError, OSError) as error:
             why = str(error) or "it hung up"

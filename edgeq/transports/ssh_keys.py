@@ -2,12 +2,14 @@
 
 import base64
 import contextlib
+import fnmatch
+import hmac
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeq.core.hostkey import ALGORITHMS, HostKey
-from edgeq.errors import AuthError, LinkLostError
+from edgeq.core.hostkey import HostKey
+from edgeq.errors import AuthError, ConfigError, LinkLostError
 from edgeq.transports.ssh_route import DEFAULT_PORT, Hop
 
 if TYPE_CHECKING:
@@ -16,18 +18,14 @@ if TYPE_CHECKING:
 
 def known(hop: Hop) -> tuple[HostKey, ...]:
     """The keys that the user's known_hosts has for a machine; revoked ones are left out."""
-    from edgeq.transports.ssh_library import paramiko
-
     name = hop.key_name or (hop.host if hop.port == DEFAULT_PORT else f"[{hop.host}]:{hop.port}")
     keys: list[HostKey] = []
-    revoked: set[str] = set()
+    revoked: list[HostKey] = []
     for path in hop.known_hosts:
         with contextlib.suppress(OSError, UnicodeDecodeError):
-            revoked |= _revoked(path.read_text(encoding="utf-8"))
-            for type_, key in (paramiko.HostKeys(str(path)).lookup(name) or {}).items():
-                if type_ in ALGORITHMS:
-                    keys.append(HostKey(type=type_, blob=key.asbytes()))
-    return tuple(key for key in keys if key.base64 not in revoked)
+            for line in path.read_text(encoding="utf-8").splitlines():
+                _sort(line, name, keys, revoked)
+    return tuple(key for key in keys if key not in revoked)
 
 
 def log_in(transport: "Transport", hop: Hop) -> None:
@@ -155,6 +153,25 @@ def _refused(hop: Hop, what: str) -> AuthError:
     )
 
 
-def _revoked(text: str) -> set[str]:
-    lines = (line.split() for line in text.splitlines() if line.startswith("@revoked"))
-    return {words[3] for words in lines if len(words) > 3}  # noqa: PLR2004 - marker, names, type, key
+def _sort(line: str, name: str, keys: list[HostKey], revoked: list[HostKey]) -> None:
+    """One line of known_hosts, sshd(8): [marker] names type key; authorities are no host's key."""
+    marker, _, rest = line.strip().partition(" ") if line.startswith("@") else ("", "", line)
+    names, _, pin = rest.strip().partition(" ")
+    if names.startswith("#") or marker == "@cert-authority" or not _is_named(names, name):
+        return
+    with contextlib.suppress(ConfigError):  # a type that edgeq does not use
+        (revoked if marker == "@revoked" else keys).append(HostKey.parse(pin, "known_hosts"))
+
+
+def _is_named(names: str, name: str) -> bool:
+    """Whether a field of names, hashed or patterns with negations, means this host."""
+    if names.startswith("|1|"):
+        try:
+            salt, digest = (base64.b64decode(part) for part in names[3:].split("|"))
+        except ValueError:
+            return False
+        return hmac.compare_digest(hmac.digest(salt, name.encode(), "sha1"), digest)
+    patterns = names.split(",")
+    if any(fnmatch.fnmatchcase(name, p[1:].replace("[", "[[]")) for p in patterns if p[:1] == "!"):
+        return False
+    return any(fnmatch.fnmatchcase(name, pattern.replace("[", "[[]")) for pattern in patterns)

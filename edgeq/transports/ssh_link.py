@@ -77,6 +77,7 @@ class SshChannel:
         self._address = address
         self._stall_s = stall_s
         self._stderr = b""
+        self._done: Completed | None = None
 
     def send(self, data: bytes | memoryview) -> None:
         """See ``ports.Channel``."""
@@ -119,7 +120,12 @@ class SshChannel:
             self._channel.shutdown_write()
 
     def close(self) -> Completed:
-        """See ``ports.Channel``."""
+        """See ``ports.Channel``; a second time gives the same."""
+        if self._done is None:
+            self._done = self._close()
+        return self._done
+
+    def _close(self) -> Completed:
         deadline = time.monotonic() + _END_WAIT_S
         with contextlib.suppress(LinkLostError, TimeoutError):
             self.end_input()

@@ -13,6 +13,7 @@ DEFAULT_PORT = 22
 DEFAULT_IDENTITIES = ("id_ed25519", "id_ecdsa", "id_rsa")
 _MAX_DEPTH = 8
 _HOST = re.compile(r"[\w:][\w.:%-]{0,254}")
+_MATCH_EXEC = re.compile(r"^\s*match\b.*\bexec\b.*$", re.IGNORECASE | re.MULTILINE)
 # OpenSSH refuses the same in user names from the command line since 9.6.
 _UNSAFE_IN_USER = re.compile(r"[\s'\"`$\\;&<>|(){}\x00-\x1f\x7f]")
 
@@ -195,10 +196,10 @@ def _lookup(text: str, name: str, path: Path) -> Mapping[str, str]:
     """Values by lower-case keyword; several identity files are joined by newlines."""
     from edgeq.transports.ssh_library import paramiko
 
+    if match := _MATCH_EXEC.search(text):
+        raise ConfigError(f"{path}: edgeq runs no commands: {match[0].strip()}")
     try:
         found = paramiko.SSHConfig.from_text(text).lookup(name)
-    except ImportError as error:
-        raise ConfigError(f"{path}: edgeq runs no command of a Match exec") from error
     except (paramiko.ConfigParseError, paramiko.SSHException, ValueError, KeyError) as error:
         raise ConfigError(f"{path}: {error}") from error
     settings: dict[str, object] = dict(found)

@@ -40,6 +40,15 @@ def agent(start):
     return start()
 
 
+@pytest.fixture(scope="module")
+def lasting(archive, tmp_path_factory):
+    """One agent for a whole file, whatever its children went through."""
+    agent = agents.start(archive, tmp_path_factory.mktemp("lasting") / "device")
+    agent.receive()
+    yield agent
+    agent.kill()
+
+
 @pytest.fixture
 def locked(agent):
     """An agent that holds the device's lock."""

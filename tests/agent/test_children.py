@@ -12,14 +12,25 @@ FAKE = Path(__file__).parents[1] / "fakes" / "tflite_runtime"
 RUNTIME = wire.Runtime("tflite_runtime", paths=("runtimes/fake",))
 
 
-@pytest.fixture
-def device(agent, root):
+def prepared(agent):
     """An agent whose runtime misbehaves on demand, and one good input."""
-    shutil.copytree(FAKE, root / "runtimes/fake/tflite_runtime")
-    buffer = io.BytesIO()
-    np.savez(buffer, **{"0": np.array([[1, 2], [3, 4]], np.float32)})
-    agent.put("scratch/in.npz", buffer.getvalue())
+    folder = agent.root / "runtimes/fake/tflite_runtime"
+    if not folder.exists():
+        shutil.copytree(FAKE, folder)
+        buffer = io.BytesIO()
+        np.savez(buffer, **{"0": np.array([[1, 2], [3, 4]], np.float32)})
+        agent.put("scratch/in.npz", buffer.getvalue())
     return agent
+
+
+@pytest.fixture
+def device(lasting):
+    return prepared(lasting)
+
+
+@pytest.fixture
+def doomed(agent):
+    return prepared(agent)
 
 
 def predict(device, word, **options):
@@ -86,19 +97,19 @@ def test_a_child_over_its_memory_is_killed(device):
 
 
 @pytest.mark.parametrize("farewell", ["end", "kill"])
-def test_no_child_outlives_its_agent(device, tmp_path, farewell):
+def test_no_child_outlives_its_agent(doomed, tmp_path, farewell):
     pid_file = tmp_path / "pid"
-    device.put("scratch/model", f"family {pid_file}".encode())
-    device.send(wire.Predict("scratch/model", "scratch/in.npz", "scratch/out.npz", RUNTIME))
+    doomed.put("scratch/model", f"family {pid_file}".encode())
+    doomed.send(wire.Predict("scratch/model", "scratch/in.npz", "scratch/out.npz", RUNTIME))
     child = _wait_for(lambda: pid_file.exists() and pid_file.read_text())
-    getattr(device, farewell)()
+    getattr(doomed, farewell)()
     _wait_for(lambda: not Path("/proc", child).exists() or _is_zombie(child))
 
 
-def test_a_hang_up_ends_the_agent_amid_a_request(device, root):
-    device.put("scratch/model", b"hang")
-    device.send(wire.Predict("scratch/model", "scratch/in.npz", "scratch/out.npz", RUNTIME))
-    assert device.end() == 1
+def test_a_hang_up_ends_the_agent_amid_a_request(doomed, root):
+    doomed.put("scratch/model", b"hang")
+    doomed.send(wire.Predict("scratch/model", "scratch/in.npz", "scratch/out.npz", RUNTIME))
+    assert doomed.end() == 1
     assert list((root / "scratch").iterdir()) == []
 
 
@@ -117,10 +128,10 @@ def test_a_runtime_that_does_not_import_is_told(device):
 
 
 def test_a_runtime_that_crashes_on_import_is_told(device):
-    package = device.root / "runtimes/broken/tflite_runtime"
+    package = device.root / "runtimes/fatal/tflite_runtime"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("import os; os.abort()")
-    probed = device.ask(wire.Probe(wire.Runtime("tflite_runtime", paths=("runtimes/broken",))))
+    probed = device.ask(wire.Probe(wire.Runtime("tflite_runtime", paths=("runtimes/fatal",))))
     assert (probed.ok, "SIGABRT" in probed.detail) == (False, True)
 
 

@@ -20,7 +20,9 @@ def tree(root, name, **processes):
 def test_busy_time_leaves_out_idle_and_waiting(tmp_path):
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc/stat").write_text("cpu  100 10 50 1000 200 5 5 30 77 0\ncpu0 1 1 1 1\n")
-    assert cpu.times(tmp_path) == cpu.CpuTimes(busy_s=2.0, total_s=14.0)
+    times = cpu.times(tmp_path)
+    assert times == cpu.CpuTimes(busy=200, total=1400)
+    assert times.since(cpu.CpuTimes(busy=100, total=400)) == (1.0, 10.0)
 
 
 def test_an_unreadable_stat_is_unknown(tmp_path):

@@ -141,30 +141,30 @@ def test_a_disk_that_fills_up_meanwhile_keeps_no_part(tmp_path):
     os.wait()
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "",
-        "/etc/x",
-        "../x",
-        "runtimes/../../x",
-        "runtimes//x",
-        "./x",
-        "runtimes/a\nb",
-        "runtimes/a\0b",
-        "runtimes/\ud800",
-        "runtimes/$(touch x)",
-        "runtimes/" + "a" * 300,
-        "lock",
-        "agents",
-        "models/net/releases/v1/model.tflite",
-        "models/net/current",
-        "state.json",
-    ],
-)
-def test_a_put_to_an_odd_place_is_refused(agent, root, path):
-    answer = agent.ask(wire.Put(path, 1, sha256(b"x")))
-    assert answer.kind == "refused"
+ODD_PATHS = [
+    "",
+    "/etc/x",
+    "../x",
+    "runtimes/../../x",
+    "runtimes//x",
+    "./x",
+    "runtimes/a\nb",
+    "runtimes/a\0b",
+    "runtimes/\ud800",
+    "runtimes/$(touch x)",
+    "runtimes/" + "a" * 300,
+    "lock",
+    "agents",
+    "models/net/releases/v1/model.tflite",
+    "models/net/current",
+    "state.json",
+]
+
+
+def test_a_put_to_an_odd_place_is_refused(agent, root):
+    for path in ODD_PATHS:
+        answer = agent.ask(wire.Put(path, 1, sha256(b"x")))
+        assert answer.kind == "refused", path
     assert {entry.name for entry in root.iterdir()} == {"scratch"}
 
 

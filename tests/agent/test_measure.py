@@ -17,8 +17,8 @@ def measure(agent, model=None, **options):
     return measured, agent.payload(measured.payload_bytes)
 
 
-def test_the_host_accepts_what_was_measured(agent):
-    measured, payload = measure(agent, processes=2, runs=99)
+def test_the_host_accepts_what_was_measured(lasting):
+    measured, payload = measure(lasting, processes=2, runs=99)
     checked = raw.read(measured, payload)
     assert len(checked.processes) == 2
     for run in measured.processes:
@@ -36,8 +36,8 @@ def test_the_host_accepts_what_was_measured(agent):
     ]
 
 
-def test_runs_lie_within_their_spans_and_do_not_overlap(agent):
-    measured, payload = measure(agent)
+def test_runs_lie_within_their_spans_and_do_not_overlap(lasting):
+    measured, payload = measure(lasting)
     numbers = np.frombuffer(payload, "<i8")
     (run,) = measured.processes
     starts, latencies = numbers[: run.runs], numbers[run.runs :]
@@ -48,45 +48,46 @@ def test_runs_lie_within_their_spans_and_do_not_overlap(agent):
     assert (starts[1:] >= starts[:-1] + latencies[:-1]).all()
 
 
-def test_exactly_the_runs_are_made_where_no_time_is_asked_for(agent):
-    measured, _ = measure(agent, runs=37, seconds=0.0)
+def test_exactly_the_runs_are_made_where_no_time_is_asked_for(lasting):
+    measured, _ = measure(lasting, runs=37, seconds=0.0)
     (run,) = measured.processes
     assert run.runs - run.warmup_runs == 37
 
 
-def test_more_runs_than_the_first_room_holds_are_kept(agent):
-    measured, payload = measure(agent, tiny_model.float_model(), runs=70_000, seconds=0.0)
+def test_more_runs_than_the_first_room_holds_are_kept(lasting):
+    measured, payload = measure(lasting, tiny_model.float_model(), runs=70_000, seconds=0.0)
     (run,) = measured.processes
     assert run.runs - run.warmup_runs == 70_000
     assert (np.frombuffer(payload, "<i8") > 0).all()
     assert run.peak_rss_bytes is not None
 
 
-def test_what_is_not_there_is_null_with_its_reason(agent):
-    measured, _ = measure(agent, sample_hz=0.0)
+def test_what_is_not_there_is_null_with_its_reason(lasting):
+    measured, _ = measure(lasting, sample_hz=0.0)
     assert measured.channels == ()
     assert measured.samples == ()
     assert measured.missing["power"] == "not asked for: sample_hz 0"
 
 
-def test_the_machine_around_the_run_is_told(agent):
-    measured, _ = measure(agent)
+def test_the_machine_around_the_run_is_told(lasting):
+    measured, _ = measure(lasting)
     assert measured.cpu_child_s > 0
     assert 0 < measured.cpu_busy_s <= measured.cpu_total_s
     assert abs(measured.clock_step_s) < 10
 
 
-def test_progress_is_told_on_the_way(agent):
-    measure(agent, seconds=0.6)
-    assert {progress.phase for progress in agent.progress} == {"warmup", "run"}
-    assert all(0 <= told.done <= told.total for told in agent.progress if told.phase == "run")
+def test_progress_is_told_on_the_way(lasting):
+    lasting.progress.clear()
+    measure(lasting, seconds=0.6)
+    assert {progress.phase for progress in lasting.progress} == {"warmup", "run"}
+    assert all(0 <= told.done <= told.total for told in lasting.progress if told.phase == "run")
 
 
-def test_a_golden_input_is_fed(agent):
+def test_a_golden_input_is_fed(lasting):
     buffer = io.BytesIO()
     np.savez(buffer, **{"0": np.ones((2, 4), np.float32)})
-    agent.put("scratch/in.npz", buffer.getvalue())
-    agent.put("scratch/model.tflite", tiny_model.int8_model())
+    lasting.put("scratch/in.npz", buffer.getvalue())
+    lasting.put("scratch/model.tflite", tiny_model.int8_model())
     request = wire.Measure(
         "scratch/model.tflite",
         "scratch/in.npz",
@@ -96,15 +97,15 @@ def test_a_golden_input_is_fed(agent):
         seconds=0,
         warmup_s=0,
     )
-    measured = agent.ask(request)
+    measured = lasting.ask(request)
     assert isinstance(measured, wire.Measured)
-    agent.payload(measured.payload_bytes)
-    agent.put("scratch/model.tflite", tiny_model.two_in_two_out_model())
-    assert agent.ask(request).kind == "refused"
+    lasting.payload(measured.payload_bytes)
+    lasting.put("scratch/model.tflite", tiny_model.two_in_two_out_model())
+    assert lasting.ask(request).kind == "refused"
 
 
-def test_nothing_to_do_is_refused(agent):
-    agent.put("scratch/model.tflite", tiny_model.float_model())
+def test_nothing_to_do_is_refused(lasting):
+    lasting.put("scratch/model.tflite", tiny_model.float_model())
     for options in ({"processes": 0}, {"runs": 0}):
         request = wire.Measure("scratch/model.tflite", "", RUNTIME, **options)
-        assert agent.ask(request).kind == "refused"
+        assert lasting.ask(request).kind == "refused"

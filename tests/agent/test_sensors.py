@@ -1,6 +1,7 @@
 """Meters, zones, frequencies and flags, on trees as the kernel's documents show them."""
 
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,11 @@ def readings(found):
         )[0]
         for sensor in found.sensors
     }
+
+
+def wait_for(sampler, rows):
+    while len(sampler._rows) < rows:
+        time.sleep(0.01)
 
 
 def totals(found):
@@ -199,18 +205,32 @@ def test_the_sampler_reads_every_channel_again_and_again(tmp_path):
     sampler = Sampler(found.sensors, 200.0)
     sampler.start()
     voltage = board / "sys/class/hwmon/hwmon1/in1_input"
-    while len(sampler._rows) < 5:
-        pass
+    wait_for(sampler, 5)
     voltage.write_text("4000\n")
     count = len(sampler._rows)
-    while len(sampler._rows) < count + 5:
-        pass
+    wait_for(sampler, count + 5)
     rows = sampler.stop()
     assert len(rows[0]) == 1 + len(found.sensors)
     assert rows[0][1] == pytest.approx(5.032 * 1.016)
     assert rows[-1][1] == pytest.approx(4.0 * 1.016)
     assert [row[0] for row in rows] == sorted(row[0] for row in rows)
     assert sampler.cpu_s > 0
+
+
+def test_the_sampler_costs_under_one_percent_of_a_core_at_10_hz():
+    board = BOARDS / "jetson-orin-nano"
+    sensors = [
+        *meters.find(board).sensors,
+        *thermal.temperatures(board).sensors,
+        *thermal.frequencies(board).sensors,
+    ]
+    sampler = Sampler(sensors, 100.0)
+    sampler.start()
+    wait_for(sampler, 50)
+    rows = sampler.stop()
+    cpu_s_per_row = sampler.cpu_s / len(rows)
+    assert len(sensors) > 10
+    assert cpu_s_per_row * 10 < 0.01
 
 
 def test_a_sensor_that_goes_blank_has_no_value(tmp_path):

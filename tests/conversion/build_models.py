@@ -1,18 +1,17 @@
-"""Writes the small models that the conversion tests load: ``python build_models.py FOLDER``."""
+"""The small models that the conversion tests load, made with Keras and TensorFlow."""
 
 import json
 import os
 import shutil
-import sys
 import zipfile
 from pathlib import Path
 
 os.environ.update(TF_CPP_MIN_LOG_LEVEL="3", KERAS_BACKEND="tensorflow", CUDA_VISIBLE_DEVICES="-1")
 
-import h5py  # noqa: E402
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
+import h5py
+import keras
+import numpy as np
+import tensorflow as tf
 
 L = keras.layers
 
@@ -43,6 +42,14 @@ def build(folder: Path) -> None:
     tokens().save(folder / "tokens.keras")
     binary().save(folder / "binary.keras")
     recurrent().save(folder / "recurrent.keras")
+    broken().save(folder / "nan.keras")
+    nested().save(folder / "nested.keras")
+    separable().save(folder / "separable_plain.h5")
+    keras2(folder / "separable_plain.h5", folder / "separable.h5")
+    deep().save(folder / "deep_plain.h5")
+    keras2(folder / "deep_plain.h5", folder / "deep.h5")
+    keras.Sequential([keras.Input((4,))]).save(folder / "empty.keras")
+    keras.Sequential([L.Dense(2)]).save(folder / "unbuilt.keras")
     fixed_batch().save(folder / "fixed_batch.keras")
     lambdas(folder)
     saved_models(folder)
@@ -128,8 +135,40 @@ def recurrent() -> keras.Model:
 
 
 def fixed_batch() -> keras.Model:
-    inputs = keras.Input(batch_shape=(8, 4))
+    inputs = keras.Input(batch_shape=(8, 4), name="eight")
     return keras.Model(inputs, L.Dense(3)(inputs))
+
+
+def broken() -> keras.Model:
+    model = keras.Sequential([keras.Input((4,)), L.Dense(2)])
+    model.layers[-1].set_weights([np.full((4, 2), np.nan), np.zeros(2)])
+    return model
+
+
+def nested() -> keras.Model:
+    """A trained model inside another, with an optimizer of its own."""
+    inner = keras.Sequential([keras.Input((4,)), L.Dense(3, activation="relu")], name="inner")
+    inner.compile("adam", "mse")
+    inner.fit(np.zeros((2, 4)), np.zeros((2, 3)), verbose=0)
+    inputs = keras.Input((4,))
+    outer = keras.Model(inputs, L.Dense(2)(inner(inputs)))
+    outer.compile("adam", "mse", metrics=["mae"])
+    return outer
+
+
+def separable() -> keras.Model:
+    x = image = keras.Input((8, 8, 3))
+    x = L.SeparableConv2D(4, 3, activation="relu")(x)
+    x = L.Conv2DTranspose(2, 3)(x)
+    return keras.Model(image, L.Dense(2)(L.GlobalMaxPooling2D()(x)))
+
+
+def deep() -> keras.Model:
+    """Its config is longer than the 64 KiB that HDF5 keeps in an object's header."""
+    x = inputs = keras.Input((4,))
+    for _ in range(45):
+        x = L.Activation("relu")(L.Dense(4)(x))
+    return keras.Model(inputs, x)
 
 
 class Doubled(L.Layer):
@@ -139,23 +178,26 @@ class Doubled(L.Layer):
 
 def lambdas(folder: Path) -> None:
     inputs = keras.Input((4,))
-    hostile = keras.Model(inputs, L.Lambda(leaves_a_trace, output_shape=(4,))(inputs))
+    hostile = keras.Model(
+        inputs,
+        L.Lambda(
+            lambda x: (
+                __import__("pathlib").Path(__import__("os").environ["EDGEQ_TEST_TRACE"]).touch(),
+                x * 2.0,
+            )[1],
+            output_shape=(4,),
+        )(inputs),
+    )
     hostile.save(folder / "lambda.h5")
     hostile.save(folder / "lambda.keras")
-    harmless = keras.Model(inputs, L.Dense(2)(L.Lambda(lambda x: x * 2.0, output_shape=(4,))(inputs)))
+    harmless = keras.Model(
+        inputs, L.Dense(2)(L.Lambda(lambda x: x * 2.0, output_shape=(4,))(inputs))
+    )
     harmless.save(folder / "harmless_lambda.h5")
     harmless.save(folder / "harmless_lambda.keras")
     keras.Model(inputs, Doubled()(inputs)).save(folder / "custom.keras")
     keras.Model(inputs, Doubled()(inputs)).save(folder / "custom.h5")
     config_with(folder / "custom.keras", folder / "get_file.keras")
-
-
-def leaves_a_trace(x):
-    import os
-    import pathlib
-
-    pathlib.Path(os.environ.get("EDGEQ_TEST_TRACE", "/dev/null")).write_text("ran")
-    return x
 
 
 def config_with(source: Path, target: Path) -> None:
@@ -196,19 +238,21 @@ def as_keras2(node: object) -> object:
         return node["config"]["name"]
     out = {k: as_keras2(v) for k, v in node.items() if k not in ("module", "registered_name")}
     out.pop("build_config", None)
-    kind, config = out.get("class_name"), out.get("config")
-    if not isinstance(config, dict):
-        return out
-    if kind == "InputLayer":
-        config["batch_input_shape"] = config.pop("batch_shape", None)
-        config["ragged"] = config["sparse"] = False
-        config.pop("optional", None)
-    if kind == "DepthwiseConv2D":
-        config["groups"] = 1
+    if isinstance(out.get("config"), dict):
+        as_keras2_layer(out["class_name"], out["config"])
     if "inbound_nodes" in out:
         out["inbound_nodes"] = [keras2_node(n) for n in out["inbound_nodes"]]
         out["inbound_nodes"] = [n for n in out["inbound_nodes"] if n]
     return out
+
+
+def as_keras2_layer(kind: str, config: dict) -> None:
+    if kind == "InputLayer":
+        config["batch_input_shape"] = config.pop("batch_shape", None)
+        config["ragged"] = config["sparse"] = False
+        config.pop("optional", None)
+    if kind in ("DepthwiseConv2D", "SeparableConv2D", "Conv2DTranspose"):
+        config["groups"] = 1
 
 
 def keras2_node(node: dict) -> list:
@@ -311,7 +355,3 @@ def several_signatures(path: Path) -> None:
     )
     path.write_bytes(converter.convert())
     shutil.rmtree(path.with_suffix(""))
-
-
-if __name__ == "__main__":
-    build(Path(sys.argv[1]))

@@ -64,9 +64,7 @@ def test_too_much_time_stops_the_child_and_its_children(tmp_path):
 
 def test_too_much_memory_stops_the_child(tmp_path):
     with pytest.raises(WorkerError, match="MiB of memory, more than 200"):
-        worker.call(
-            targets.grow, Request(), log=tmp_path / "log", limits=Limits(memory_mib=200)
-        )
+        worker.call(targets.grow, Request(), log=tmp_path / "log", limits=Limits(memory_mib=200))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM])

@@ -26,12 +26,13 @@ class Reply:
 
 def double(request: Request, on_progress: OnProgress) -> Reply:
     on_progress("double", 1, 2)
-    print("noise on standard output")
+    sys.stdout.write("noise on standard output\n")
+    sys.stdout.flush()
     os.write(1, b"noise on the descriptor\n")
     return Reply(path=request.path, numbers=(request.number, 2 * request.number))
 
 
-def refuse(request: Request, on_progress: OnProgress) -> Reply:
+def refuse(request: Request, on_progress: OnProgress) -> Reply:  # noqa: ARG001
     raise ModelError(f"{request.path} is bad", hint="mend it")
 
 
@@ -40,7 +41,7 @@ def crash(request: Request, on_progress: OnProgress) -> Reply:
     return double(request, on_progress)
 
 
-def fail(request: Request, on_progress: OnProgress) -> Reply:
+def fail(request: Request, on_progress: OnProgress) -> Reply:  # noqa: ARG001
     raise ZeroDivisionError
 
 
@@ -52,15 +53,13 @@ def hang(request: Request, on_progress: OnProgress) -> Reply:
     return double(request, on_progress)
 
 
-def grow(request: Request, on_progress: OnProgress) -> Reply:
+def grow(request: Request, on_progress: OnProgress) -> Reply:  # noqa: ARG001
     blocks = []
     while True:
         blocks.append(bytearray(os.urandom(1) * (32 << 20)))
         time.sleep(0.05)
 
 
-def which_modules(request: Request, on_progress: OnProgress) -> Reply:
-    import json  # noqa: F401  one in the current folder would win without -P
-
+def which_modules(request: Request, on_progress: OnProgress) -> Reply:  # noqa: ARG001
     source = sys.modules["json"].__file__ or ""
     return Reply(path=Path(source), numbers=())

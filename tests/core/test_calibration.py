@@ -80,19 +80,19 @@ def test_constant_and_repeated_samples_are_told():
     values[7] = 0
     values[9] = values[8]
     said = audit(samples(values))
-    assert "1 calibration sample hold one value only (blank?): number 7" in said
-    assert "1 calibration sample are copies of others" in said
+    assert "blank calibration samples, of one value only: 1 (number 7)" in said
+    assert "calibration samples that are copies of others: 1" in said
 
 
 def test_samples_in_both_sets_are_told():
-    assert "3 evaluation samples stand in the calibration data too" in audit(
+    assert "evaluation samples that stand in the calibration data too: 3" in audit(
         samples(noise(40)), samples(np.concatenate([noise(3), noise(30, seed=1)]))
     )
 
 
 def test_too_few_samples_are_told_by_what_is_used():
-    assert "only 8 calibration samples" in audit(samples(noise(8)))
-    assert "only 10 calibration samples" in audit(samples(noise(400)), count=10)
+    assert "few calibration samples: 8;" in audit(samples(noise(8)))
+    assert "few calibration samples: 10;" in audit(samples(noise(400)), count=10)
 
 
 def test_missing_classes_are_told_by_name_or_number():

@@ -36,11 +36,11 @@ def test_the_documented_file_is_read():
     [
         ("[input]\nsizes = [1, 2]\n", "t:2: unknown key input.sizes", "did you mean size?"),
         ("[input]\ncolour = 'rgb'\n", "t:2: unknown key input.colour", "did you mean color?"),
-        ("[input]\ncolor = 'rbg'\n", "t:2: input.color is \"rbg\"", ""),
+        ("[input]\ncolor = 'rbg'\n", 't:2: input.color is "rbg"', ""),
         ("[input]\nsize = [32]\n", "t:2: input.size", ""),
         ("[input]\nstd = [0]\n", "t:2: input.std.0 is 0", ""),
         ("[input]\nmean = []\n", "t:2: input.mean is []", ""),
-        ("[calibration]\nsamples = '9'\n", "t:2: calibration.samples is \"9\"", ""),
+        ("[calibration]\nsamples = '9'\n", 't:2: calibration.samples is "9"', ""),
         ("[evaluation]\nsamples = 9\n", "t:2: unknown key evaluation.samples", "calibration.samp"),
     ],
 )

@@ -60,7 +60,9 @@ def test_a_wrong_value_says_what_it_is_and_what_was_expected(text, message):
 
 def test_a_missing_key_and_broken_toml_are_said():
     assert refused("[machine]\n").message == "p.toml: description is missing"
-    assert "line 2" in refused("a = 1\nb = [\nc").message or "not valid TOML" in refused("b=[").message
+    assert (
+        "line 2" in refused("a = 1\nb = [\nc").message or "not valid TOML" in refused("b=[").message
+    )
     assert "not valid TOML" in refused('description = "x\n').message
 
 

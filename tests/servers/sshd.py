@@ -1,4 +1,4 @@
-"""A real OpenSSH server on loopback, run by whoever runs the tests: a device with a HOME of its own."""
+"""A real OpenSSH server on loopback, run by whoever runs the tests: a device with its own HOME."""
 
 import contextlib
 import getpass

@@ -1,0 +1,320 @@
+"""The whole way from a model to a verified artifact."""
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgeq import convert, sources, steps, worker
+from edgeq.convert import ConvertJob
+from edgeq.core.model import FloatModel
+from edgeq.core.profile import Conversion, Profile
+from edgeq.core.project import Project
+from edgeq.errors import DataError, ModelError
+from edgeq.places import Places
+from edgeq.ports import Recipe
+from edgeq.quantizers import tflite as quantizer
+from edgeq.tflite import Runner, op_names
+
+pytestmark = pytest.mark.timeout(600)
+PROFILE = Profile(description="test")
+
+
+def predict(path, inputs):
+    """What the agent does, in this process."""
+    runner = Runner(path)
+    outputs = [[] for _ in runner.tensors.outputs]
+    for i in range(len(inputs[0])):
+        batch = [
+            quantized(array[i : i + 1], spec)
+            for array, spec in zip(inputs, runner.tensors.inputs, strict=True)
+        ]
+        for place, array in enumerate(runner.run(batch)):
+            outputs[place].append(dequantized(array[0], runner.tensors.outputs[place]))
+    return [np.array(rows, np.float32) for rows in outputs]
+
+
+def quantized(array, spec):
+    if spec.scale is None:
+        return array
+    steps_ = np.rint(array / np.float32(spec.scale)) + spec.zero_point
+    return np.clip(steps_, -128, 127).astype(spec.dtype)
+
+
+def dequantized(array, spec):
+    if spec.scale is None:
+        return array
+    return (array.astype(np.float32) - spec.zero_point) * np.float32(spec.scale)
+
+
+def quiet(*_):
+    pass
+
+
+@pytest.fixture
+def places(tmp_path):
+    home = tmp_path / "home"
+    return Places(config=home, data=home, cache=home / "cache", log=home / "log")
+
+
+@pytest.fixture
+def data(tmp_path):
+    generator = np.random.default_rng(0)
+    for split, count in (("calibration", 20), ("evaluation", 5)):
+        for name in ("a", "b", "c"):
+            folder = tmp_path / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = generator.integers(0, 256, (8, 8, 3), np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number:02}.png")
+    return tmp_path
+
+
+def job(model, data, **options):
+    return ConvertJob(
+        model=model,
+        profile=options.pop("profile", PROFILE),
+        project=options.pop("project", Project()),
+        calibration=data / "calibration" if data else None,
+        evaluation=data / "evaluation" if data else None,
+        **options,
+    )
+
+
+def pivot_of(loaded, name):
+    facts = loaded.outcomes[name]
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(FloatModel).validate_python({k: v for k, v in facts.items() if k != "left"})
+
+
+def test_a_model_is_converted_and_the_second_time_everything_is_cached(loaded, data, places):
+    asked = job(loaded.models / "cnn.tflite", data)
+    first = convert.convert(asked, places=places, on_progress=quiet)
+    checked = convert.verify(first, predict, places=places, on_progress=quiet)
+    assert (first.load_cached, first.quantize_cached, checked.cached) == (False, False, False)
+    assert (first.artifact.precision, first.artifact.requested) == ("int8", "int8")
+    assert first.artifact.calibration_samples == 60
+    assert first.evaluation.label_names == ("a", "b", "c")
+    assert checked.quality.source == "evaluation"
+    assert checked.quality.samples == 15
+    assert checked.quality.sqnr_db > 15
+    assert [array.shape for array in checked.golden_inputs] == [(8, 8, 8, 3)]
+    assert np.array_equal(
+        checked.golden_outputs[0], predict(first.artifact.path, checked.golden_inputs)[0]
+    )
+
+    def untouched(*_):
+        raise AssertionError("the model is run again")
+
+    seen = []
+    again = convert.convert(asked, places=places, on_progress=lambda *s: seen.append(s[0]))
+    rechecked = convert.verify(again, untouched, places=places, on_progress=quiet)
+    assert (again.load_cached, again.quantize_cached, rechecked.cached) == (True, True, True)
+    assert again.artifact == first.artifact
+    assert rechecked.quality == checked.quality
+    assert np.array_equal(rechecked.golden_outputs[0], checked.golden_outputs[0])
+    assert seen == ["read"]
+    assert "tensorflow" not in sys.modules
+    assert "ai_edge_quantizer" not in sys.modules
+
+
+def test_keras_goes_the_same_way_through_its_own_worker(loaded, data, places):
+    asked = job(loaded.models / "cnn_keras2.hdf5", data)
+    converted = convert.convert(asked, places=places, on_progress=quiet)
+    assert converted.pivot.check_samples == 8
+    assert set(converted.pivot.tools) == {"keras", "tensorflow"}
+    assert converted.pivot.source.name == "cnn_keras2"
+    assert "tensorflow" not in sys.modules
+    assert convert.convert(asked, places=places, on_progress=quiet).load_cached
+
+
+def test_changed_data_settings_or_precision_make_a_new_artifact(loaded, data, places):
+    model = loaded.models / "cnn.tflite"
+    first = convert.convert(job(model, data), places=places, on_progress=quiet)
+    fewer = Project.model_validate({"calibration": {"samples": 33}})
+    scaled = Project.model_validate({"input": {"scale": 0.5}})
+    others = [
+        convert.convert(job(model, data, project=fewer), places=places, on_progress=quiet),
+        convert.convert(job(model, data, project=scaled), places=places, on_progress=quiet),
+        convert.convert(job(model, data, precision="fp16"), places=places, on_progress=quiet),
+    ]
+    assert others[0].artifact.calibration_samples == 33
+    assert others[0].spare.count == 27
+    assert not any(other.quantize_cached for other in others)
+    assert len({c.artifact.path for c in (first, *others)}) == 4
+
+
+def test_without_calibration_data_int8_becomes_int8_dynamic_and_says_so(loaded, places):
+    converted = convert.convert(
+        job(loaded.models / "cnn.tflite", None), places=places, on_progress=quiet
+    )
+    assert converted.artifact.precision == "int8-dynamic"
+    assert converted.artifact.requested == "int8"
+    assert "no calibration data" in converted.warnings[0]
+    assert "--calibration PATH" in converted.warnings[0]
+    checked = convert.verify(converted, predict, places=places, on_progress=quiet)
+    assert checked.quality.source == "random"
+    assert checked.golden_inputs[0].shape == (8, 8, 8, 3)
+
+
+def test_calibration_data_verifies_what_has_no_evaluation_data(loaded, data, places):
+    asked = ConvertJob(
+        model=loaded.models / "cnn.tflite",
+        profile=PROFILE,
+        project=Project.model_validate({"calibration": {"samples": 50}}),
+        calibration=data / "calibration",
+    )
+    converted = convert.convert(asked, places=places, on_progress=quiet)
+    quality = convert.verify(converted, predict, places=places, on_progress=quiet).quality
+    assert (quality.source, quality.samples) == ("calibration", 10)
+    assert quality.float_accuracy is None
+
+
+def test_paths_in_edgeq_toml_are_beside_the_model(loaded, data, places):
+    model = data / "cnn.tflite"
+    model.write_bytes((loaded.models / "cnn.tflite").read_bytes())
+    (data / "edgeq.toml").write_text(
+        '[calibration]\npath = "calibration"\n[evaluation]\npath = "evaluation"\n'
+    )
+    asked = ConvertJob(model=model, profile=PROFILE, project=sources.read_project(model))
+    converted = convert.convert(asked, places=places, on_progress=quiet)
+    assert converted.calibration.count == 60
+    assert converted.evaluation.count == 15
+
+
+def test_nan_in_the_data_stops_before_quantizing(loaded, places, tmp_path):
+    array = np.zeros((40, 8, 8, 3), np.float32)
+    array[11] = np.nan
+    np.savez(tmp_path / "bad.npz", features=array)
+    asked = ConvertJob(
+        model=loaded.models / "cnn.tflite",
+        profile=PROFILE,
+        project=Project(),
+        calibration=tmp_path / "bad.npz",
+    )
+    with pytest.raises((DataError, ModelError), match="NaN"):
+        convert.convert(asked, places=places, on_progress=quiet)
+
+
+def test_missing_data_is_refused_before_the_model_is_loaded(loaded, places, tmp_path):
+    with pytest.raises(DataError, match="there is no"):
+        convert.convert(
+            job(loaded.models / "cnn.h5", tmp_path / "missing"), places=places, on_progress=quiet
+        )
+    assert not places.cache.exists()
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float32"])
+def test_the_artifacts_own_tensors_are_as_the_profile_says(loaded, tmp_path, dtype):
+    pivot = pivot_of(loaded, "cnn.tflite")
+    artifact = quantize(
+        pivot, tmp_path, Recipe(precision="int8", input_dtype=dtype, output_dtype=dtype)
+    )
+    assert [spec.dtype for spec in (*artifact.inputs, *artifact.outputs)] == [dtype, dtype]
+    assert (artifact.inputs[0].scale is None) == (dtype == "float32")
+    assert ("QUANTIZE" in op_names(artifact.path)) == (dtype == "float32")
+
+
+@pytest.mark.parametrize("precision", ["int8", "int8-dynamic", "fp16", "float32"])
+@pytest.mark.parametrize(
+    "name", ["mobilenet.h5", "streaming.h5", "autoencoder.h5", "two_by_two.keras", "tokens.keras"]
+)
+def test_each_precision_gives_about_the_pivots_answers(loaded, tmp_path, name, precision):
+    pivot = pivot_of(loaded, name)
+    artifact = quantize(pivot, tmp_path, Recipe(precision=precision))
+    inputs = list(noise(pivot).inputs)
+    typed = [a.astype(s.dtype) for a, s in zip(inputs, pivot.inputs, strict=True)]
+    for one, other in zip(predict(pivot.path, typed), predict(artifact.path, typed), strict=True):
+        assert np.abs(one - other).max() <= 0.1 * max(np.abs(one).max(), 0.5)
+    assert artifact.size_bytes <= pivot.path.stat().st_size or precision != "float32"
+
+
+@pytest.mark.parametrize("precision", ["int8", "int8-dynamic", "fp16", "float32"])
+def test_the_same_input_gives_the_same_bytes(loaded, tmp_path, precision):
+    pivot = pivot_of(loaded, "mobilenet.h5")
+    found = set()
+    for number in range(2):
+        request = steps.QuantizeRequest(
+            pivot=pivot,
+            recipe=Recipe(precision=precision),
+            calibration=None,
+            folder=tmp_path / str(number),
+        )
+        request.folder.mkdir()
+        found.add(worker.call(steps.quantize, request, log=tmp_path / "log").sha256)
+    assert len(found) == 1
+
+
+def test_a_loop_is_refused_or_stays_in_float_with_a_warning(loaded, tmp_path):
+    pivot = pivot_of(loaded, "recurrent.keras")
+    artifact = quantize(pivot, tmp_path, Recipe(precision="int8"))
+    assert "WHILE" in artifact.warnings[0]
+
+
+def test_the_model_for_an_int8_profile_is_asked_for(loaded, data, places):
+    profile = Profile(
+        description="x", conversion=Conversion(input_dtype="int8", output_dtype="int8")
+    )
+    asked = job(loaded.models / "cnn.tflite", data, profile=profile)
+    converted = convert.convert(asked, places=places, on_progress=quiet)
+    assert converted.artifact.inputs[0].dtype == "int8"
+    quality = convert.verify(converted, predict, places=places, on_progress=quiet).quality
+    assert quality.sqnr_db > 15
+
+
+def quantize(pivot, folder, recipe):
+    """In this process: what the worker runs."""
+    return quantizer.make().quantize(pivot, recipe, noise(pivot), folder)
+
+
+def noise(pivot):
+    from edgeq.core.noise import random_samples
+
+    return random_samples(pivot.inputs, 64)
+
+
+SHARED = os.environ.get("EDGEQ_SHARED_DATA", "")
+shared = pytest.mark.skipif(
+    not SHARED, reason="EDGEQ_SHARED_DATA names no folder with models/ and data/"
+)
+
+
+@shared
+def test_resnet8_keeps_its_accuracy_and_is_3_2_times_smaller(places):
+    root = Path(SHARED)
+    asked = ConvertJob(
+        model=root / "models" / "resnet8_cifar10.h5",
+        profile=PROFILE,
+        project=Project(),
+        calibration=root / "data" / "cifar10" / "calibration",
+        evaluation=root / "data" / "cifar10" / "eval",
+    )
+    converted = convert.convert(asked, places=places, on_progress=quiet)
+    quality = convert.verify(converted, predict, places=places, on_progress=quiet).quality
+    assert converted.pivot.path.stat().st_size / converted.artifact.size_bytes >= 3.2
+    assert quality.accuracy_drop <= 0.01
+    evaluation = converted.evaluation
+    reference = predict(
+        root / "models" / "resnet8_cifar10_reference_int8.tflite", evaluation.inputs
+    )[0]
+    theirs = np.mean(reference.argmax(axis=1) == evaluation.labels)
+    assert quality.artifact_accuracy >= theirs - 0.005
+
+
+@shared
+def test_keyword_spotting_keeps_its_accuracy(places):
+    root = Path(SHARED)
+    asked = ConvertJob(
+        model=root / "models" / "kws_saved_model",
+        profile=PROFILE,
+        project=Project(),
+        calibration=root / "data" / "kws01" / "calibration.npz",
+        evaluation=root / "data" / "kws01" / "eval.npz",
+    )
+    converted = convert.convert(asked, places=places, on_progress=quiet)
+    quality = convert.verify(converted, predict, places=places, on_progress=quiet).quality
+    assert quality.artifact_accuracy >= 0.905
