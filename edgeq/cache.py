@@ -14,23 +14,54 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TypeVar
 
+import edgeq
 from edgeq import digest
 from edgeq.errors import HostError
 
 _INDEX = "entry.json"
+_FACTS = "facts.json"
+_STAGING = ".making-"
+_FORMAT = 1  # of what the cache holds; raise it when a result changes its form or meaning
+_TOOLS = (
+    "tensorflow", "tensorflow-cpu", "keras", "ai-edge-litert", "ai-edge-quantizer", "numpy",
+    "pillow",
+)  # fmt: skip
 _DISK_ERRORS = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOTDIR}
 )
 _KEEP_S = 30 * 24 * 3600
 _UNFINISHED_S = 24 * 3600
 
+ValueT = TypeVar("ValueT")
+
 
 def key_of(parts: Mapping[str, object]) -> str:
     """A key for what is made from ``parts``: JSON values that name all inputs and tool versions."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def versions() -> dict[str, object]:
+    """What makes any step give another result, beside its input: parts of every key."""
+    return {"edgeq": edgeq.__version__, "format": _FORMAT, "tools": [_version(n) for n in _TOOLS]}
+
+
+def write(value: object, folder: Path) -> None:
+    """Keep a dataclass in an entry."""
+    from pydantic import TypeAdapter
+
+    (folder / _FACTS).write_bytes(TypeAdapter(type(value)).dump_json(value))
+
+
+def read(kind: type[ValueT], folder: Path) -> ValueT:
+    """The dataclass that ``write`` put there."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind).validate_json((folder / _FACTS).read_bytes())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,11 +95,15 @@ class Cache:
         return Entry(folder=final, cached=False)
 
     def prune(self, now_s: float | None = None) -> int:
-        """Remove entries unused for 30 days and unfinished ones of yesterday; how many."""
+        """Remove entries unused for 30 days and unfinished ones of yesterday; how many.
+
+        What others keep in the same folder stays.
+        """
         now_s = time.time() if now_s is None else now_s
         removed = 0
-        for folder in self.root.glob("*/*"):
-            keep_s = _UNFINISHED_S if folder.name.startswith(".") else _KEEP_S
+        finished = (index.parent for index in self.root.glob(f"*/*/{_INDEX}"))
+        for folder in (*finished, *self.root.glob(f"*/{_STAGING}*")):
+            keep_s = _UNFINISHED_S if folder.name.startswith(_STAGING) else _KEEP_S
             with contextlib.suppress(FileNotFoundError):
                 if now_s - folder.stat().st_mtime > keep_s:
                     shutil.rmtree(folder, ignore_errors=True)
@@ -79,11 +114,18 @@ class Cache:
     def _staging(self, kind: str) -> Iterator[Path]:
         parent = self.root / kind
         parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".", dir=parent))
+        staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=parent))
         try:
             yield staging
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def _is_whole(folder: Path) -> bool:
@@ -124,7 +166,7 @@ def _publish(staging: Path, final: Path) -> None:
             raise
         if _is_whole(final):  # another edgeq made the same
             return
-        damaged = Path(tempfile.mkdtemp(prefix=".", dir=final.parent)) / "damaged"
+        damaged = Path(tempfile.mkdtemp(prefix=_STAGING, dir=final.parent)) / "damaged"
         with contextlib.suppress(FileNotFoundError):
             final.rename(damaged)
         shutil.rmtree(damaged.parent, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""From a model file to the artifact for one profile, and the proof that it gives the same answers.
+"""From a model file to the artifact for one profile.
 
 Every step is cached by the content of all that it depends on, so a second run of the same job
 starts no worker and imports neither TensorFlow nor the quantizer.
@@ -6,38 +6,20 @@ starts no worker and imports neither TensorFlow nor the quantizer.
 
 import time
 from dataclasses import dataclass, replace
-from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import cast
 
-import numpy as np
-
-import edgeq
-from edgeq import registry, sources, steps, worker
+from edgeq import cache, registry, sources, steps, worker
 from edgeq.cache import Cache
-from edgeq.core import calibration, noise, quality
+from edgeq.core import calibration
 from edgeq.core.model import Artifact, FloatModel
 from edgeq.core.profile import Precision, Profile
 from edgeq.core.project import Project
-from edgeq.core.quality import Quality, QualitySource
 from edgeq.core.samples import Samples
 from edgeq.datasets import stored
 from edgeq.places import Places
-from edgeq.ports import Array, Dataset, Floats, LoadOptions, OnProgress, Predict, Recipe
+from edgeq.ports import Dataset, LoadOptions, OnProgress, Recipe
 from edgeq.sources import Data
-
-GOLDEN_SAMPLES = 8
-_RANDOM_SAMPLES = 32
-_FORMAT = 1  # of what the cache holds; raise it when a step's result changes its form or meaning
-_TOOLS = (
-    "tensorflow", "tensorflow-cpu", "keras", "ai-edge-litert", "ai-edge-quantizer", "numpy",
-    "pillow",
-)  # fmt: skip
-_FACTS = "facts.json"
-_GOLDEN = "golden.npz"
-
-ValueT = TypeVar("ValueT")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,19 +69,6 @@ class Converted:
     quantize_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verified:
-    """The comparison, and the golden set: inputs in the model's types, the artifact's outputs.
-
-    Arrays have the shape ``(samples, …)``, one per input or output.
-    """
-
-    quality: Quality
-    golden_inputs: tuple[Array, ...]
-    golden_outputs: tuple[Floats, ...]
-    cached: bool
-
-
 def convert(job: ConvertJob, *, places: Places, on_progress: OnProgress) -> Converted:
     """Load, calibrate, quantize.
 
@@ -120,6 +89,8 @@ def convert(job: ConvertJob, *, places: Places, on_progress: OnProgress) -> Conv
     chosen, spare = calibration.choose(all_given, count) if all_given else (None, None)
     notes = calibration.audit(all_given, evaluation, job.project.input, count)
     artifact, quantize_cached = _quantize(job, pivot, chosen, places, on_progress)
+    if not (load_cached and quantize_cached):
+        Cache(places.cache).prune()
     return Converted(
         pivot=pivot,
         artifact=artifact,
@@ -131,37 +102,6 @@ def convert(job: ConvertJob, *, places: Places, on_progress: OnProgress) -> Conv
         quantize_cached=quantize_cached,
         load_s=loaded - started,
         quantize_s=time.monotonic() - loaded,
-    )
-
-
-def verify(
-    converted: Converted, predict: Predict, *, places: Places, on_progress: OnProgress
-) -> Verified:
-    """Run the float model and the artifact on the best samples there are, and compare.
-
-    Evaluation data is best, then what calibration left over, what it used, random numbers.
-
-    Raises:
-        ModelError: NaN in the outputs.
-        DataError: labels that the model has no class for.
-    """
-    on_progress("verify", 0, 0)
-    samples, source = _verification_samples(converted)
-    parts = {
-        **_versions(),
-        "pivot": converted.pivot.sha256,
-        "artifact": converted.artifact.sha256,
-        "samples": samples.sha256,
-        "source": source,
-    }
-    make = partial(_verify, converted, samples, source, predict)
-    entry = Cache(places.cache).entry("quality", parts, make)
-    inputs, outputs = _read_golden(entry.folder, len(samples.inputs))
-    return Verified(
-        quality=_read(Quality, entry.folder),
-        golden_inputs=inputs,
-        golden_outputs=outputs,
-        cached=entry.cached,
     )
 
 
@@ -177,7 +117,7 @@ def _load(
     model = sources.identify_model(job.model)
     options = LoadOptions(trust=job.trust, image_size=job.project.input.size)
     parts = {
-        **_versions(),
+        **cache.versions(),
         "source": model.source.sha256,
         "kind": model.source.kind,
         "trust": options.trust,
@@ -199,10 +139,10 @@ def _load(
         )
         log = places.log / f"load-{model.source.sha256[:12]}.log"
         pivot = worker.call(steps.load, request, log=log, on_progress=on_progress)
-        _write(pivot, folder)
+        cache.write(pivot, folder)
 
     entry = Cache(places.cache).entry("pivot", parts, make)
-    pivot = _read(FloatModel, entry.folder)
+    pivot = cache.read(FloatModel, entry.folder)
     pivot = replace(pivot, path=entry.folder / pivot.path.name, source=model.source)
     return pivot, entry.cached
 
@@ -214,7 +154,7 @@ def _samples(
         return None
     settings = project.input
     parts = {
-        **_versions(),
+        **cache.versions(),
         "data": data.sha256,
         "reader": data.reader,
         "settings": settings.model_dump(mode="json"),
@@ -246,7 +186,7 @@ def _quantize(
         output_dtype=conversion.output_dtype,
     )
     parts = {
-        **_versions(),
+        **cache.versions(),
         "pivot": pivot.sha256,
         "recipe": [recipe.precision, recipe.input_dtype, recipe.output_dtype],
         "calibration": chosen.sha256 if chosen else None,
@@ -263,76 +203,8 @@ def _quantize(
         artifact = worker.call(steps.quantize, request, log=log, on_progress=on_progress)
         if chosen:
             stored.remove(folder)
-        _write(artifact, folder)
+        cache.write(artifact, folder)
 
     entry = Cache(places.cache).entry("artifact", parts, make)
-    artifact = _read(Artifact, entry.folder)
+    artifact = cache.read(Artifact, entry.folder)
     return replace(artifact, path=entry.folder / artifact.path.name), entry.cached
-
-
-def _verification_samples(converted: Converted) -> tuple[Samples, QualitySource]:
-    if converted.evaluation:
-        return converted.evaluation, "evaluation"
-    for samples in (converted.spare, converted.calibration):
-        if samples:
-            # its labels are for choosing samples; a figure called accuracy needs data kept apart
-            return replace(samples, labels=None), "calibration"
-    return noise.random_samples(converted.pivot.inputs, _RANDOM_SAMPLES), "random"
-
-
-def _verify(
-    converted: Converted,
-    samples: Samples,
-    source: QualitySource,
-    predict: Predict,
-    folder: Path,
-) -> None:
-    inputs = [
-        array.astype(spec.dtype)
-        for array, spec in zip(samples.inputs, converted.pivot.inputs, strict=True)
-    ]
-    expected = predict(converted.pivot.path, inputs)
-    outputs = predict(converted.artifact.path, inputs)
-    compared = quality.compare(
-        expected, outputs, samples.labels, source=source, inputs=converted.pivot.inputs
-    )
-    _write(compared, folder)
-    places = (np.arange(min(GOLDEN_SAMPLES, samples.count)) * samples.count) // min(
-        GOLDEN_SAMPLES, samples.count
-    )
-    golden: dict[str, Any] = {f"input_{i}": array[places] for i, array in enumerate(inputs)}
-    golden |= {f"output_{i}": array[places] for i, array in enumerate(outputs)}
-    np.savez(folder / _GOLDEN, **golden)
-
-
-def _read_golden(folder: Path, inputs: int) -> tuple[tuple[Array, ...], tuple[Floats, ...]]:
-    with np.load(folder / _GOLDEN, allow_pickle=False) as arrays:
-        outputs = len(arrays.files) - inputs
-        return (
-            tuple(arrays[f"input_{i}"] for i in range(inputs)),
-            tuple(arrays[f"output_{i}"] for i in range(outputs)),
-        )
-
-
-def _versions() -> dict[str, object]:
-    """What makes any step give another result, beside its input."""
-    return {"edgeq": edgeq.__version__, "format": _FORMAT, "tools": [_version(n) for n in _TOOLS]}
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-def _write(value: object, folder: Path) -> None:
-    from pydantic import TypeAdapter
-
-    (folder / _FACTS).write_bytes(TypeAdapter(type(value)).dump_json(value))
-
-
-def _read(kind: type[ValueT], folder: Path) -> ValueT:
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(kind).validate_json((folder / _FACTS).read_bytes())

@@ -99,14 +99,16 @@ def deploy(job: DeployJob, tools: Tools, lines: Lines) -> Result:
         found = survey(link, job, tools, watch, lines)
         unfit = _unmet(found.proved.gates)
         if unfit:
-            return _keep(_describe(job, tools, found, watch), unfit, tools)
+            report = write_report(_describe(job, tools, found, watch))
+            return _keep(report, None, unfit, tools)
         with _start_agent(link, job, found, tools, watch) as session:
             station = _provide(session, job, found, watch, lines("device"))
             trial, was_active = _try_out(session, job, found, station, watch, lines("device"))
             description = _describe(job, tools, found, watch, station, trial)
-            failure = trial.failure or _unmet(write_report(description).gates)
+            report = write_report(description)
+            failure = trial.failure or _unmet(report.gates)
             _settle(session, found.proved.bundle, trial, failure, was_active=was_active)
-    return _keep(description, failure, tools)
+    return _keep(report, trial, failure, tools)
 
 
 def survey(link: Link, job: DeployJob, tools: Tools, watch: Stopwatch, lines: Lines) -> Found:
@@ -119,7 +121,7 @@ def survey(link: Link, job: DeployJob, tools: Tools, watch: Stopwatch, lines: Li
     profile, where = job.profile.profile, job.device.name
     lines("device")("examine", 0, 0)
     hint = examination.python_hint(job.device, profile)
-    facts = examination.examine(link, examine_script(), hint, where)
+    facts = examination.examine(link, examine_script(quick=True), hint, where)
     known = {name: one.profile for name, one in tools.profiles.items()}
     examination.check(profile, facts, where, known)
     runtimes = RuntimeStore(tools.places.cache / "wheels", wheels.fetch)
@@ -185,15 +187,8 @@ def _try_out(
         protocol=job.protocol,
         sample_hz=job.profile.profile.telemetry.sample_hz,
     )
-    try:
-        return try_out(session, found.proved, load, watch, on_progress), was_active
-    except BaseException:
-        # Ctrl-C or a fault: what is half done goes, if the device can still be told so. If not, its
-        # agent drops it when the next session begins.
-        if not was_active:
-            with contextlib.suppress(EdgeqError):
-                session.discard(bundle.manifest.name, bundle.release, "interrupted")
-        raise
+    # Whatever breaks this off (Ctrl-C, the link): the agent drops what was not committed.
+    return try_out(session, found.proved, load, watch, on_progress), was_active
 
 
 def _settle(
@@ -238,9 +233,7 @@ def _describe(
     )
 
 
-def _keep(description: Description, failure: EdgeqError | None, tools: Tools) -> Result:
-    report = write_report(description)
-    trial = description.trial
+def _keep(report: Report, trial: Trial | None, failure: EdgeqError | None, tools: Tools) -> Result:
     raw = b""
     if trial and trial.measurement:
         raw = samples.pack(trial.measurement.raw.measured, trial.measurement.payload)

@@ -56,7 +56,8 @@ def examine(link: Link, script: str, hint: str | None, where: str) -> Facts:
             f"{where} has no Python 3",
             hint="install one there: sudo apt install python3 (in Termux: pkg install python)",
         )
-    answers = [line.removeprefix(MARK) for line in lines if line.startswith(MARK)]
+    # What a login shell printed last may lack its line's end.
+    answers = [line.partition(MARK)[2] for line in lines if MARK in line]
     if not answers:
         said = (done.stderr or done.stdout).decode("utf-8", "replace").strip().splitlines()
         why = f": {said[-1][:300]}" if said else f" (status {done.status})"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeq import arrays
-from edgeq.convert import Converted, Verified
+from edgeq.convert import Converted
 from edgeq.core import bundle as bundles
 from edgeq.core import gates, summary
 from edgeq.core.bundle import Bundle
@@ -18,6 +18,7 @@ from edgeq.core.project import Input
 from edgeq.core.report import ArtifactSection, Gate, ModelSection, QualitySection
 from edgeq.errors import BundleError
 from edgeq.ports import Floats
+from edgeq.verify import Verified
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

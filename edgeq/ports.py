@@ -42,7 +42,8 @@ class Channel(Protocol):
         """Send all of it.
 
         Raises:
-            LinkLostError: the connection broke.
+            BrokenPipeError: the command ended or closed its input.
+            LinkLostError: the connection broke, or nothing was taken for long.
         """
 
     def receive(self, timeout_s: float) -> bytes:
@@ -54,7 +55,10 @@ class Channel(Protocol):
         """
 
     def close(self) -> Completed:
-        """End the command's input, wait a little for its end, else kill it; no ``stdout``."""
+        """End the command's input, wait a little for its end, else kill it; no ``stdout``.
+
+        A second time gives the same.
+        """
 
 
 class Link(Protocol):

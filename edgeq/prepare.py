@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from edgeq import here
-from edgeq.convert import ConvertJob, convert, verify
+from edgeq.convert import ConvertJob, convert
 from edgeq.core.bundle import Bundle
 from edgeq.core.profile import Budgets
 from edgeq.errors import BundleError
@@ -11,6 +11,7 @@ from edgeq.package import Labels, Limits, ProvedBundle, pack_bundle, pack_model
 from edgeq.places import Places
 from edgeq.ports import OnProgress
 from edgeq.stopwatch import Stopwatch
+from edgeq.verify import verify
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

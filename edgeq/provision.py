@@ -166,9 +166,7 @@ def _usable(
         for one in facts.pythons
         if one.implementation == "CPython" and one.version[: len(least)] >= least
     )
-    # A bare name is what the device's PATH made of it.
-    named = (lambda path: path) if python and "/" in python else (lambda path: Path(path).name)
-    chosen = usable if python is None else tuple(p for p in usable if named(p.path) == python)
+    chosen = tuple(one for one in usable if python is None or _is_called(one.path, python))
     if not chosen:
         found = ", ".join(one.path for one in usable) or "none"
         raise PreflightError(
@@ -176,6 +174,11 @@ def _usable(
             hint=f"Python {profile.system.python_min} or newer is needed; found: {found}",
         )
     return chosen
+
+
+def _is_called(path: str, python: str) -> bool:
+    """A bare name stands for what the device's PATH made of it."""
+    return path == python if "/" in python else Path(path).name == python
 
 
 def _choices(

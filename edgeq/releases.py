@@ -23,7 +23,7 @@ def rollback(
     """
     with contextlib.closing(tools.transport.connect(device)) as link:
         hint = examination.python_hint(device, profile.profile)
-        facts = examination.examine(link, examine_script(), hint, device.name)
+        facts = examination.examine(link, examine_script(quick=True), hint, device.name)
         wanted = device.python or profile.profile.access.python
         python = agent_python(profile.profile, facts, device.name, wanted)
         with open_session(

@@ -448,9 +448,12 @@ class Decoder:
                 return
             line = bytes(self._buffer[:end])
             del self._buffer[: end + 1]
-            if not self._started and not line.startswith(PREFIX):
-                self.skipped = (self.skipped + line + b"\n")[-4096:]
-                continue
+            if not self._started:
+                noise, mark, rest = line.partition(PREFIX)  # noise may lack its line's end
+                self.skipped = (self.skipped + noise + (b"" if mark else b"\n"))[-4096:]
+                if not mark:
+                    continue
+                line = mark + rest
             self._started = True
             message = decode(line)
             self._payload_left = getattr(message, "payload_bytes", 0)

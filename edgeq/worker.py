@@ -80,17 +80,15 @@ def call(
         watch = _Watch(child, limits, log)
         _send(child, line)
         for message in watch.messages():
-            match message.pop("kind"):
-                case "progress" if on_progress:
-                    on_progress(message["phase"], message["done"], message["total"])
-                case "error":
-                    raise _error(message)
-                case "reply":
-                    hints = typing.get_type_hints(function)
-                    reply: ReplyT = TypeAdapter(hints["return"]).validate_python(message["value"])
-                    return reply
-                case _:
-                    pass
+            if message["kind"] == "progress" and on_progress:
+                on_progress(message["phase"], message["done"], message["total"])
+            elif message["kind"] == "error":
+                raise _error(message)
+            elif message["kind"] == "reply":
+                hints = typing.get_type_hints(function)
+                return cast(
+                    "ReplyT", TypeAdapter(hints["return"]).validate_python(message["value"])
+                )
         raise watch.crashed()
 
 

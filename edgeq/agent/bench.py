@@ -17,7 +17,7 @@ from pathlib import Path
 
 from edgeq import wire
 from edgeq.agent import memory, predict, tensors
-from edgeq.agent.ports import Array, Runner, RuntimeModule
+from edgeq.agent.ports import Array, FailureError, Runner, RuntimeModule
 
 STABLE_WITHIN = 0.03
 MOST_RUNS = 4_000_000  # 64 MB: a run of 10 s ends early only below 3 us per inference
@@ -69,7 +69,10 @@ def run(
     first_ns = time.monotonic_ns() - first_start_ns
     gc.collect()
     gc.disable()
-    spans, warm_up = _timed_phases(runner, request, times, on_progress)
+    try:
+        spans, warm_up = _timed_phases(runner, request, times, on_progress)
+    except (ValueError, RuntimeError) as error:
+        raise FailureError("model", f"the runtime failed to run the model: {error}") from error
     footprint = times.footprint or _footprint(root)
     payload = times.payload()
     process = wire.ProcessRun(

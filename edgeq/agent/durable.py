@@ -88,6 +88,9 @@ class Disk:
         try:
             self.write(descriptor, memoryview(json.dumps(fields).encode()))
             self.sync(descriptor)
+        except OSError:
+            fresh.unlink()
+            raise
         finally:
             os.close(descriptor)
         self.rename(fresh, path)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import hashlib
 import os
 import queue
@@ -57,6 +58,7 @@ class Upload:
     sha256: str
     have_bytes: int
     prefix: Digest
+    stamp: Stamp | None
 
 
 def begin(path: Path, request: wire.Put, disk: Disk) -> Upload | None:
@@ -70,20 +72,21 @@ def begin(path: Path, request: wire.Put, disk: Disk) -> Upload | None:
         return None
     part = path.with_name(path.name + PART_MARK + request.sha256[:16])
     prefix: Digest = hashlib.sha256()
-    have_bytes = 0
+    stamp = None
     if part.is_symlink() or (part.exists() and part.stat().st_size > request.size_bytes):
         disk.unlink(part)
     if part.exists():
-        prefix, have_bytes = _hash_file(part)
+        prefix, stamp = _hash_file(part)
+    have_bytes = 0 if stamp is None else stamp.size_bytes
     require_space(path.parent, request.size_bytes - have_bytes, leftover=part)
-    return Upload(path, part, request.size_bytes, request.sha256, have_bytes, prefix)
+    return Upload(path, part, request.size_bytes, request.sha256, have_bytes, prefix, stamp)
 
 
 def receive(upload: Upload, data: wire.Data, talk: Talk, disk: Disk) -> Stamp:
     """Take the payload into the part, check it, and rename it into place.
 
     Raises:
-        FailureError: refused; hash or space, then the part is gone.
+        FailureError: refused, busy; hash or space, then the part is gone.
         HostGoneError: the link died; the part is kept and on the disk.
         OSError: the disk failed; the part is gone.
     """
@@ -94,6 +97,11 @@ def receive(upload: Upload, data: wire.Data, talk: Talk, disk: Disk) -> Stamp:
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(str(upload.part), flags, 0o600)
     try:
+        _claim(descriptor, upload, data.offset_bytes)
+    except FailureError:
+        os.close(descriptor)
+        raise
+    try:
         digest = _fill(descriptor, upload, data.offset_bytes, talk, disk)
         if digest != upload.sha256:
             disk.unlink(upload.part)
@@ -101,13 +109,31 @@ def receive(upload: Upload, data: wire.Data, talk: Talk, disk: Disk) -> Stamp:
         disk.rename(upload.part, upload.path)
         return Stamp.of(descriptor)
     except OSError as error:
-        upload.part.unlink()
+        with contextlib.suppress(FileNotFoundError):
+            upload.part.unlink()
         if error.errno not in SPACE_ERRNOS:
             raise
         require_space(upload.path.parent, upload.size_bytes)
         raise from_os_error(error) from error  # a quota: there is room, but not for this user
     finally:
         os.close(descriptor)
+
+
+def _claim(descriptor: int, upload: Upload, offset_bytes: int) -> None:
+    """Make sure that no other session writes the same part, or has since it was hashed.
+
+    Raises:
+        FailureError: busy.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Its former owner may have renamed it between the opening and the lock.
+        mine = os.fstat(descriptor).st_ino == upload.part.stat().st_ino
+        mine = mine and (not offset_bytes or Stamp.of(descriptor) == upload.stamp)
+    except (BlockingIOError, FileNotFoundError):
+        mine = False
+    if not mine:
+        raise FailureError("busy", f"another session is sending {upload.path.name}")
 
 
 def _fill(descriptor: int, upload: Upload, offset_bytes: int, talk: Talk, disk: Disk) -> str:
@@ -161,17 +187,18 @@ def is_whole(path: Path, size_bytes: int, sha256: str) -> bool:
     return _hash_file(path)[0].hexdigest() == sha256
 
 
-def hash_descriptor(descriptor: int) -> Digest:
-    """The SHA-256 of all bytes of an open file."""
+def hash_descriptor(descriptor: int, size_bytes: int) -> Digest:
+    """The SHA-256 of an open file's first bytes, or all if there are fewer."""
     digest = hashlib.sha256()
     piece = memoryview(bytearray(PIECE_BYTES))
     offset = 0
-    while True:
-        count = os.preadv(descriptor, [piece], offset)
+    while offset < size_bytes:
+        count = os.preadv(descriptor, [piece[: size_bytes - offset]], offset)
         if not count:
-            return digest
+            break
         digest.update(piece[:count])
         offset += count
+    return digest
 
 
 def require_space(folder: Path, needed_bytes: int, leftover: Path | None = None) -> None:
@@ -189,10 +216,12 @@ def require_space(folder: Path, needed_bytes: int, leftover: Path | None = None)
     raise FailureError("space", message)
 
 
-def _hash_file(path: Path) -> tuple[Digest, int]:
+def _hash_file(path: Path) -> tuple[Digest, Stamp]:
+    """The hash of a file, and its stamp before: if that is still good, so is the hash."""
     descriptor = os.open(str(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        return hash_descriptor(descriptor), os.fstat(descriptor).st_size
+        stamp = Stamp.of(descriptor)
+        return hash_descriptor(descriptor, stamp.size_bytes), stamp
     finally:
         os.close(descriptor)
 

@@ -8,6 +8,7 @@ folder is taken over by the next ``Stage``.
 from __future__ import annotations
 
 import builtins
+import contextlib
 import os
 import secrets
 import shutil
@@ -113,7 +114,8 @@ class Installer:
         if current != request.release:
             kept = current or ("" if previous == request.release else previous)
             model.switch(Switch(request.release, kept))
-        model.collect()
+        with contextlib.suppress(OSError):  # the commit is done; the next one collects again
+            model.collect()
         return _releases(request.model, model)
 
     def discard(self, request: wire.Discard) -> wire.Releases:
@@ -239,7 +241,7 @@ class Installer:
             raise FailureError("hash", f"{file.name}: not {file.size_bytes} bytes")
         if self._stamps.get(path) == (files.Stamp.of(descriptor), file.sha256):
             return
-        digest = files.hash_descriptor(descriptor).hexdigest()
+        digest = files.hash_descriptor(descriptor, file.size_bytes).hexdigest()
         if digest != file.sha256:
             raise FailureError("hash", f"{file.name}: SHA-256 is {digest}")
 

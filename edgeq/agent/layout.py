@@ -13,6 +13,7 @@ from pathlib import Path
 
 from edgeq.agent.ports import FailureError
 
+UNPACKING = ".unpack-"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PART = re.compile(r"[A-Za-z0-9._+@-]{1,160}")
@@ -50,9 +51,15 @@ class Layout:
         Raises:
             FailureError: refused, as by ``inside``.
         """
-        if path.startswith("/") and "\0" not in path:
-            return Path(path)
-        return self.inside(path)
+        if not path.startswith("/"):
+            return self.inside(path)
+        try:
+            encoded = os.fsencode(path)
+        except UnicodeEncodeError as error:
+            raise FailureError("refused", f"not a path: {path!r}") from error
+        if b"\0" in encoded:
+            raise FailureError("refused", f"not a path: {path!r}")
+        return Path(path)
 
 
 def require_name(name: str) -> str:
@@ -104,7 +111,10 @@ class Scratch:
 def remove_dead_scratch(root: Path) -> None:
     """Remove the scratch folders whose session is gone."""
     for folder in (root / "scratch").iterdir():
-        descriptor = os.open(str(folder), os.O_RDONLY)
+        try:
+            descriptor = os.open(str(folder), os.O_RDONLY)
+        except FileNotFoundError:
+            continue  # its session has just ended
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
+import contextlib
 import fcntl
 import os
+import time
 from pathlib import Path
 
 from edgeq.agent.ports import FailureError
@@ -36,11 +37,12 @@ class DeviceLock:
             words = os.pread(descriptor, 400, 0).decode("utf-8", "replace").strip()
             os.close(descriptor)
             raise FailureError("busy", words or "someone else") from error
-        now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+        self._descriptor = descriptor
+        now = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
         words = "".join(char if char.isprintable() else "?" for char in holder[:300])
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{words} since {now}\n".encode("utf-8", "replace"), 0)
-        self._descriptor = descriptor
+        with contextlib.suppress(OSError):  # the disk may be full; the lock holds without words
+            os.pwrite(descriptor, f"{words} since {now}\n".encode("utf-8", "replace"), 0)
 
     def release(self) -> None:
         if self.held:

@@ -64,12 +64,7 @@ def measure(request: wire.Measure, ask: Ask, talk: Talk, root: Path) -> tuple[wi
         after = _idle("idle_after", idle_s, talk)
     finally:
         samples = () if sampler is None else sampler.stop()
-    for sensor in () if sampler is None else sampler.lost:
-        missing[sensor.channel.source] = "its file does not open"
-    if throttle_before is None:
-        missing["throttle"] = "no vcgencmd, no throttle counters in sysfs"
-    if load.busy_s is None:
-        missing["cpu"] = "/proc/stat cannot be read"
+    missing.update(_unknown(sampler, throttle_before, load))
     return wire.Measured(
         payload_bytes=len(children.payload),
         processes=children.runs,
@@ -105,6 +100,19 @@ def _sensors(root: Path, hz: float) -> tuple[list[Sensor], dict[str, str]]:
         if found.reason:
             missing[field] = found.reason
     return sensors, missing
+
+
+def _unknown(
+    sampler: Sampler | None, throttle: tuple[str, ...] | None, load: _Load
+) -> dict[str, str]:
+    """Why a field is None, beyond what was known before the run."""
+    lost = () if sampler is None else sampler.lost
+    reasons = {sensor.channel.source: "its file does not open" for sensor in lost}
+    if throttle is None:
+        reasons["throttle"] = "no vcgencmd, no throttle counters in sysfs"
+    if load.busy_s is None:
+        reasons["cpu"] = "/proc/stat cannot be read"
+    return reasons
 
 
 def _run_children(request: wire.Measure, ask: Ask) -> _Children:

@@ -7,18 +7,20 @@ Needs no lock: Exists, Get, Probe, Predict, Measure, ListReleases, Unpack, and P
 
 from __future__ import annotations
 
+import contextlib
 import os
-import platform
 import signal
+import sys
 import typing
 from dataclasses import replace
 from pathlib import Path
 
 from edgeq import __version__, wire
-from edgeq.agent import children, files, unpack
+from edgeq.agent import children, files
 from edgeq.agent.durable import Disk
 from edgeq.agent.install import STALE_S, Installer
 from edgeq.agent.layout import (
+    UNPACKING,
     Layout,
     Scratch,
     find_root,
@@ -28,7 +30,6 @@ from edgeq.agent.layout import (
     require_content,
 )
 from edgeq.agent.lock import DeviceLock
-from edgeq.agent.measure import measure
 from edgeq.agent.ports import FailureError, HostGoneError, from_os_error
 from edgeq.agent.talk import Talk
 
@@ -43,15 +44,16 @@ def main() -> int:
     os.umask(0o077)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _leave)
-    root = find_root()
-    scratch = Scratch(root)
+    talk = Talk(0, sink)
     try:
-        session = Session(
-            Layout(root, scratch.folder),
-            Talk(0, sink),
-            Disk(int(os.environ.get("EDGEQ_FAULT_AT", "0"))),
-        )
-        return session.run()
+        root = find_root()
+        scratch = Scratch(root)
+    except OSError as error:
+        talk.send(from_os_error(error).reply())
+        return 1
+    try:
+        disk = Disk(int(os.environ.get("EDGEQ_FAULT_AT", "0")))
+        return Session(Layout(root, scratch.folder), talk, disk).run()
     except HostGoneError:
         return 1
     finally:
@@ -96,11 +98,24 @@ class Session:
         Raises:
             HostGoneError: it hung up in the middle of a request.
         """
+        try:
+            return self._serve()
+        finally:
+            self._leave_tidy()
+
+    def _leave_tidy(self) -> None:
+        """However the session ended, a release that was not committed goes."""
+        if self._lock.held:
+            with contextlib.suppress(OSError, FailureError):
+                self._installer.recover()
+            self._lock.release()
+
+    def _serve(self) -> int:
         self._talk.send(
             wire.Hello(
                 protocol=wire.PROTOCOL,
                 version=__version__,
-                python=platform.python_version(),
+                python="{}.{}.{}".format(*sys.version_info),
                 root=str(self._layout.root),
                 free_bytes=free_bytes(self._layout.root),
             )
@@ -112,7 +127,6 @@ class Session:
                 self._talk.send(wire.Failed("refused", f"not a request: {error}"))
                 return 1
             if request is None or isinstance(request, wire.Bye):
-                self._lock.release()
                 return 0
             reply = self._answer(request)
             if reply is not None:
@@ -136,7 +150,7 @@ class Session:
         self._installer.recover()
         remove_dead_scratch(self._layout.root)
         for folder in ("agents", "runtimes"):
-            remove_old(self._layout.root / folder, (files.PART_MARK, unpack.UNPACKING), STALE_S)
+            remove_old(self._layout.root / folder, (files.PART_MARK, UNPACKING), STALE_S)
         return wire.Done()
 
     def _put(self, request: wire.Put) -> wire.Message:
@@ -173,6 +187,8 @@ class Session:
         archive, into = self._layout.inside(request.path), self._layout.inside(request.into)
         if into.parent not in {self._layout.root / "runtimes", self._layout.scratch}:
             raise FailureError("refused", f"{request.into!r} is no place to unpack to")
+        from edgeq.agent import unpack  # here, since few sessions need it and starting is slow
+
         unpack.unpack(archive, into, self._disk, self._talk.send)
         return wire.Done()
 
@@ -196,6 +212,8 @@ class Session:
         return self._ask(inner, request.runtime, limits).message
 
     def _measure(self, request: wire.Measure) -> None:
+        from edgeq.agent.measure import measure  # as above
+
         readable = self._layout.readable
         inner = replace(
             request,

@@ -9,6 +9,7 @@ switch that passed that point and forgets one that did not.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -84,7 +85,8 @@ class ModelFolder:
         """Serve another release."""
         self.save(replace(self.state(), pending=to))
         self._disk.symlink("releases/" + to.current, self.folder / "current")
-        self._finish(to)
+        with contextlib.suppress(OSError):  # it is done; the intent stays, and recover() tidies up
+            self._finish(to)
 
     def recover(self) -> None:
         """Bring an interrupted change to one of its two ends, and sweep up."""
@@ -93,9 +95,20 @@ class ModelFolder:
             self._finish(pending)
         elif pending is not None:
             self.save(replace(self.state(), pending=None))
+        self._end_trial()
         for path in [*self.folder.iterdir(), *(self.releases.iterdir() if self.names() else ())]:
             if path.name.startswith(_LEFTOVERS):
                 _delete(path)
+
+    def _end_trial(self) -> None:
+        """A trial whose session is over was not passed."""
+        state = self.state()
+        if not state.trial:
+            return
+        self.save(replace(state, trial=""))
+        kept = {self.current, self.previous, *state.good}
+        if state.trial in set(self.names()) - kept:
+            self.drop(state.trial)
 
     def drop(self, release: str) -> None:
         """Remove a release that nothing refers to: out of sight at once, then bit by bit."""

@@ -9,8 +9,10 @@ import select
 from edgeq import wire
 from edgeq.agent.ports import HostGoneError
 
-IDLE_LIMIT_S = 3600.0
-PIECE_BYTES = 1 << 20
+IDLE_LIMIT_S = 600.0
+STALL_LIMIT_S = 300.0  # a payload that stands still: the link is dead, whatever TCP says
+PIECE_BYTES = 1 << 18
+_PIPE_BYTES = 1 << 20
 _F_SETPIPE_SZ = 1031  # linux/fcntl.h; Python names it from 3.10 on
 _LINE_READ_BYTES = 1 << 16
 _RDHUP = getattr(select, "POLLRDHUP", 0)
@@ -28,7 +30,7 @@ class Talk:
             _widen(end)
 
     def receive(self) -> wire.Message | None:
-        """The next request; None when the host closed the stream or said nothing for an hour.
+        """The next request; None when the host closed the stream or said nothing for ten minutes.
 
         Raises:
             WireError: it is not a message; what follows cannot be understood either.
@@ -67,6 +69,8 @@ class Talk:
             piece[:filled] = self._buffer[:filled]
             del self._buffer[:filled]
         while filled < wanted:
+            if not select.select([self._source], [], [], STALL_LIMIT_S)[0]:
+                break
             count = os.readv(self._source, [piece[filled:wanted]])
             if not count:
                 break
@@ -143,6 +147,6 @@ class Talk:
 def _widen(descriptor: int) -> None:
     """Give a pipe 1 MiB instead of 64 KiB; sockets and old kernels stay as they are."""
     try:
-        fcntl.fcntl(descriptor, _F_SETPIPE_SZ, PIECE_BYTES)
+        fcntl.fcntl(descriptor, _F_SETPIPE_SZ, _PIPE_BYTES)
     except OSError:
         return

@@ -14,9 +14,9 @@ from pathlib import Path
 from edgeq import wire
 from edgeq.agent.durable import Disk
 from edgeq.agent.files import require_space
+from edgeq.agent.layout import UNPACKING
 from edgeq.agent.ports import FailureError
 
-UNPACKING = ".unpack-"
 _MOST_BYTES = 2 << 30
 _MOST_MEMBERS = 100_000
 _LONGEST_BYTES = 255  # linux/limits.h

@@ -104,7 +104,7 @@ def tools(target: Target, what: str) -> Tools:
         store=sqlite.make(where.data / sqlite.FILE_NAME),
         places=where,
         profiles=registry.profiles(),
-        holder=f"{_user()}@{socket.gethostname()} ({what}, since {now:%Y-%m-%d %H:%M} UTC)",
+        holder=f"{_user()}@{socket.gethostname()} {what}",
         run_id=report.run_id(now, secrets.token_bytes(2)),
         created=now.isoformat(timespec="seconds").replace("+00:00", "Z"),
     )

@@ -78,29 +78,40 @@ def compare(
     ratios = [_sqnr_db(one, other) for one, other in pairs]
     known = [ratio for ratio in ratios if ratio is not None]
     reasons = [] if known else [f"sqnr_db: {_why_no_ratio(pairs)}"]
-    problem = _no_classes(float_outputs, inputs)
-    agreement = accuracy = artifact_accuracy = None
-    if problem:
-        reasons.append(f"top1_agreement: {problem}")
-    else:
-        one, other = _chosen_classes(*pairs[0])
-        agreement = float(np.mean(one == other))
-        if labels is not None:
-            _refuse_labels(labels, pairs[0][0].shape[1])
-            accuracy = float(np.mean(one == labels))
-            artifact_accuracy = float(np.mean(other == labels))
-    if labels is None or problem:
-        reasons.append(f"accuracy: {problem or 'the samples have no labels'}")
+    top1 = _top1(pairs[0], _no_classes(float_outputs, inputs), labels)
     return Quality(
         samples=len(float_outputs[0]),
         sqnr_db=min(known) if known else None,
         cosine=min(_cosine(one, other) for one, other in pairs),
-        top1_agreement=agreement,
-        float_accuracy=accuracy,
-        artifact_accuracy=artifact_accuracy,
-        accuracy_drop=_difference(accuracy, artifact_accuracy),
+        top1_agreement=top1.agreement,
+        float_accuracy=top1.float_accuracy,
+        artifact_accuracy=top1.artifact_accuracy,
+        accuracy_drop=_difference(top1.float_accuracy, top1.artifact_accuracy),
         source=source,
-        reasons=tuple(reasons),
+        reasons=(*reasons, *top1.reasons),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Top1:
+    agreement: float | None = None
+    float_accuracy: float | None = None
+    artifact_accuracy: float | None = None
+    reasons: tuple[str, ...] = ()
+
+
+def _top1(pair: tuple[Doubles, Doubles], problem: str, labels: Classes | None) -> _Top1:
+    if problem:
+        return _Top1(reasons=(f"top1_agreement: {problem}", f"accuracy: {problem}"))
+    one, other = _chosen_classes(*pair)
+    agreement = float(np.mean(one == other))
+    if labels is None:
+        return _Top1(agreement=agreement, reasons=("accuracy: the samples have no labels",))
+    _refuse_labels(labels, pair[0].shape[1])
+    return _Top1(
+        agreement=agreement,
+        float_accuracy=float(np.mean(one == labels)),
+        artifact_accuracy=float(np.mean(other == labels)),
     )
 
 

@@ -72,12 +72,15 @@ def _quantized(pivot: FloatModel, recipe: Recipe, calibration: Samples | None) -
     from ai_edge_quantizer import quantizer
 
     try:
-        config = _config(recipe)
-        ranges = _ranges(pivot, config, calibration) if calibration else None
-        result = quantizer.Quantizer(str(pivot.path), config).quantize(
-            ranges, enable_progress_report=False
-        )
-        return bytes(result.quantized_model)
+        with warnings.catch_warnings():
+            # it says that preserving all tensors takes memory, which is what calibration is
+            warnings.simplefilter("ignore", UserWarning)
+            config = _config(recipe)
+            ranges = _ranges(pivot, config, calibration) if calibration else None
+            result = quantizer.Quantizer(str(pivot.path), config).quantize(
+                ranges, enable_progress_report=False
+            )
+            return bytes(result.quantized_model)
     except _ERRORS as error:
         others = [p for p in ("int8-dynamic", "fp16", "float32") if p != recipe.precision]
         raise ModelError(
@@ -138,23 +141,20 @@ def _ranges(pivot: FloatModel, config: Any, samples: Samples) -> Any:  # noqa: A
 
     manager = recipe_manager.RecipeManager()
     manager.load_quantization_recipe(config)
-    with warnings.catch_warnings():
-        # it says that preserving all tensors takes memory, which is what calibration is
-        warnings.simplefilter("ignore", UserWarning)
-        calibration = calibrator.Calibrator(
-            str(pivot.path),
-            num_threads=_THREADS,
-            qsv_update_func=qsv_utils.min_max_update,
-            mode=calibrator.CalibrationMode.CALIBRATION_PRESERVE_ALL_TENSORS,
-        )
-        feeds = [
-            {
-                spec.name: array[i : i + 1].astype(spec.dtype)
-                for spec, array in zip(pivot.inputs, samples.inputs, strict=True)
-            }
-            for i in range(samples.count)
-        ]
-        calibration.calibrate({_signature(pivot): feeds}, manager)
+    calibration = calibrator.Calibrator(
+        str(pivot.path),
+        num_threads=_THREADS,
+        qsv_update_func=qsv_utils.min_max_update,
+        mode=calibrator.CalibrationMode.CALIBRATION_PRESERVE_ALL_TENSORS,
+    )
+    feeds = [
+        {
+            spec.name: array[i : i + 1].astype(spec.dtype)
+            for spec, array in zip(pivot.inputs, samples.inputs, strict=True)
+        }
+        for i in range(samples.count)
+    ]
+    calibration.calibrate({_signature(pivot): feeds}, manager)
     return calibration.get_model_qsvs()
 
 

@@ -2,6 +2,7 @@ import errno
 import hashlib
 import os
 import signal
+import time
 
 import pytest
 
@@ -235,3 +236,21 @@ def test_the_lock_sweeps_up_after_dead_sessions_but_spares_the_living(start, roo
     assert living.get("scratch/x") == b"x"
     assert len(list((root / "scratch").iterdir())) == 2
     assert list((root / "runtimes").iterdir()) == [fresh]
+
+
+def test_two_sessions_do_not_write_the_same_part(start, root):
+    first, second = start(), start()
+    data = RNG_BYTES
+    put = wire.Put("runtimes/a.zip", len(data), sha256(data))
+    assert [agent.ask(put) for agent in (first, second)] == [wire.PutState()] * 2
+    first.send(wire.Data(len(data)), data[:1_500_000])
+    part = part_of(root / "runtimes/a.zip", data)
+    while not (part.exists() and part.stat().st_size):
+        time.sleep(0.01)
+    answer = second.ask(wire.Data(len(data)), data)
+    assert (answer.kind, answer.message) == ("busy", "another session is sending a.zip")
+    first.process.stdin.write(data[1_500_000:])
+    first.process.stdin.flush()
+    assert first.receive() == wire.Done()
+    assert second.ask(put).complete
+    assert second.get("runtimes/a.zip") == data

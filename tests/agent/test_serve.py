@@ -6,6 +6,7 @@ import pytest
 
 import edgeq
 from edgeq import wire
+from tests.fakes import agent as agents
 
 
 def test_the_agent_says_hello_first(agent, root):
@@ -83,3 +84,19 @@ def test_home_is_where_the_root_is_without_a_name(archive, tmp_path):
 def test_other_words_are_refused(archive):
     done = subprocess.run([sys.executable, archive, "dance"], capture_output=True, check=False)
     assert (done.returncode, done.stdout) == (2, b"")
+
+
+def test_a_root_that_cannot_be_made_is_told_before_hello(archive, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    agent = agents.start(archive, tmp_path / "file" / "root")
+    try:
+        answer = agent.receive()
+        assert (answer.kind, "Not a directory" in answer.message) == ("io", True)
+        assert agent.process.wait(10) == 1
+    finally:
+        agent.kill()
+
+
+def test_a_path_that_is_no_text_is_refused(agent):
+    for path in ("/\ud800", "/a\0b", "\ud800"):
+        assert agent.ask(wire.Get(path)).kind == "refused"

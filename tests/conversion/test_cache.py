@@ -93,14 +93,17 @@ def test_two_at_once_both_get_a_whole_entry(cache):
 def test_prune_drops_what_was_not_used_for_a_month(cache):
     old = cache.entry("kind", {"a": 1}, writes("x")).folder
     used = cache.entry("kind", {"a": 2}, writes("x")).folder
-    left = cache.root / "kind" / ".unfinished"
+    left = cache.root / "kind" / ".making-x"
     left.mkdir()
+    others = cache.root / "wheels" / "numpy"
+    others.mkdir(parents=True)
     now_s = time.time()
-    for folder in (old, used, left):
+    for folder in (old, used, left, others):
         os.utime(folder, (now_s - 31 * 86400,) * 2)
     cache.entry("kind", {"a": 2}, never)
     assert cache.prune(now_s) == 2
     assert used.exists()
+    assert others.exists()
     assert not old.exists()
     assert not left.exists()
 

@@ -57,7 +57,7 @@ class User:
 
     def report(self, *words: object) -> dict:
         """Run a command that succeeds, with --json; its report."""
-        done = self.run(*words, "--json", "-")
+        done = self.run(words[0], "--json", "-", *words[1:])
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 

@@ -52,7 +52,7 @@ def test_a_hostile_file_name_is_only_a_name(user, server, device, tmp_path, name
     model = tmp_path / "models" / f"{name}.h5"
     model.parent.mkdir()
     shutil.copy(DIGITS, model)
-    report = user.report("deploy", "--device", device, "--", model)
+    report = user.report("deploy", "--device", device, *QUICK, "--", model)
     assert report["model"]["name"] == name
     assert not list(tmp_path.rglob("pwned"))
     (release,) = (server.home / ".edgeq" / "models").iterdir()
@@ -126,16 +126,15 @@ def test_a_host_killed_in_mid_push_leaves_nothing_visible_and_the_next_deploy_wo
         inventory = user.home / "edgeq" / "config" / "devices.toml"
         text = inventory.read_text()
         inventory.write_text(text.replace(f"port = {server.port}", f"port = {proxy.port}"))
-        process = user.start("deploy", "--device", name, DIGITS, *QUICK)
         runtimes = server.home / ".edgeq" / "runtimes"
         deadline = time.monotonic() + 120
-        while not list(runtimes.glob("*.part*")):
-            assert process.poll() is None, process.stderr.read()
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        time.sleep(0.5)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        with user.start("deploy", "--device", name, DIGITS, *QUICK) as process:
+            while not list(runtimes.glob("*.part*")):
+                assert process.poll() is None, process.stderr.read()
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            time.sleep(0.5)
+            process.send_signal(signal.SIGKILL)
         assert not (server.home / ".edgeq" / "models").exists()
         assert all(".part" in path.name for path in runtimes.iterdir())
     inventory.write_text(text)
@@ -146,12 +145,12 @@ def test_a_host_killed_in_mid_push_leaves_nothing_visible_and_the_next_deploy_wo
 
 
 def test_ctrl_c_is_exit_130_and_leaves_no_child(user, server, device):
-    process = user.start("deploy", "--device", device, DIGITS, "--duration", "60")
-    lines = iter(process.stderr.readline, b"")
-    assert any(b"device: run" in line for line in lines)
-    process.send_signal(signal.SIGINT)
-    said = process.stderr.read().decode()
-    assert process.wait(60) == 130
+    with user.start("deploy", "--device", device, DIGITS, "--duration", "60") as process:
+        lines = iter(process.stderr.readline, b"")
+        assert any(b"device: run" in line for line in lines)
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read().decode()
+        assert process.wait(60) == 130
     assert "Traceback" not in said
     assert not (server.home / ".edgeq" / "models" / "digits_cnn" / "current").exists()
     releases = server.home / ".edgeq" / "models" / "digits_cnn" / "releases"
@@ -160,12 +159,12 @@ def test_ctrl_c_is_exit_130_and_leaves_no_child(user, server, device):
 
 def test_a_busy_device_names_who_has_it(user, device):
     user.report("deploy", "--device", device, DIGITS, *QUICK)
-    first = user.start("deploy", "--device", device, DIGITS, "--duration", "60")
-    lines = iter(first.stderr.readline, b"")
-    assert any(b"device: run" in line for line in lines)
-    said = user.fails(1, "deploy", "--device", device, DIGITS, *QUICK)
-    assert "busy" in said
-    assert "digits_cnn" in said
-    first.send_signal(signal.SIGTERM)
-    first.stderr.read()
-    assert first.wait(60) == 143
+    with user.start("deploy", "--device", device, DIGITS, "--duration", "60") as first:
+        lines = iter(first.stderr.readline, b"")
+        assert any(b"device: run" in line for line in lines)
+        said = user.fails(1, "deploy", "--device", device, DIGITS, *QUICK)
+        assert "busy" in said
+        assert "digits_cnn" in said
+        first.send_signal(signal.SIGTERM)
+        first.stderr.read()
+        assert first.wait(60) == 143

@@ -79,10 +79,16 @@ def test_any_chunks_give_the_same_messages_and_payloads(sent, cuts):
 
 @given(st.lists(st.binary(max_size=50).filter(lambda line: b"\n" not in line), max_size=5))
 def test_noise_before_the_first_message_is_skipped(lines):
-    noise = b"".join(line + b"\n" for line in lines if not line.startswith(wire.PREFIX))
+    noise = b"".join(line + b"\n" for line in lines if wire.PREFIX not in line)
     decoder = wire.Decoder()
     assert list(decoder.feed(noise + wire.encode(wire.Done()))) == [wire.Done()]
     assert decoder.skipped == noise[-4096:]
+
+
+def test_noise_may_lack_the_end_of_its_line():
+    decoder = wire.Decoder()
+    assert list(decoder.feed(b"welcome> " + wire.encode(wire.Done()))) == [wire.Done()]
+    assert decoder.skipped == b"welcome> "
 
 
 def test_noise_after_the_first_message_is_an_error():
