@@ -25,7 +25,12 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """The user's model. ``kind``: keras-h5, keras, saved-model, tflite. A folder's hash covers names and contents."""
+    """The user's model.
+
+    Attributes:
+        kind: keras-h5, keras, saved-model or tflite.
+        sha256: Of a folder it covers names and contents.
+    """
 
     path: Path
     name: str
@@ -39,8 +44,8 @@ class FloatModel:
     """The pivot: a float32 .tflite with batch 1, compared with its source.
 
     Attributes:
-        check_samples: How many inputs the comparison took; 0 when source and pivot are the same file.
-        check_max_abs_diff: Largest absolute difference of any output; 0.0 when they are the same file.
+        check_samples: Inputs that the comparison took; 0 when source and pivot are one file.
+        check_max_abs_diff: Largest absolute difference of any output; 0.0 when they are one file.
     """
 
     path: Path

@@ -8,8 +8,8 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 
-# Quantized kernels of different processors may round a step up or down here and there, and a softmax
-# at the end spreads that: 5 % of the outputs' range. A kernel that is wrong is off by the range itself.
+# Quantized kernels of different processors may round a step up or down here and there, and a
+# softmax at the end spreads that: 5 % of the outputs' range. One that is wrong is off by the range.
 QUANTIZED_SHARE = 0.05
 # Half precision has 11 bits; a sum of products loses a few of them.
 HALF_SHARE = 0.01
