@@ -26,13 +26,17 @@ def agent_archive() -> bytes:
     return buffer.getvalue()
 
 
-def examine_script(*, quick: bool = False) -> str:
+def examine_script(*, quick: bool = False, only_this: bool = False) -> str:
     """The script that looks at a device before anything is sent there; it stands alone.
 
-    ``quick``: modules are looked for, not imported, which saves a second or more.
+    ``quick``: modules are looked for, not imported, which saves a second or more. ``only_this``:
+    no other Python is asked than the one that runs it.
     """
     text = (resources.files("edgeq") / "agent" / _EXAMINE).read_text("utf-8")
-    return text.replace("\nQUICK = False\n", "\nQUICK = True\n") if quick else text
+    for switch, wanted in (("QUICK", quick), ("ONLY_THIS", only_this)):
+        if wanted:
+            text = text.replace(f"\n{switch} = False\n", f"\n{switch} = True\n")
+    return text
 
 
 def _sources(folder: Traversable, prefix: str) -> dict[str, bytes]:

@@ -121,7 +121,8 @@ def survey(link: Link, job: DeployJob, tools: Tools, watch: Stopwatch, lines: Li
     profile, where = job.profile.profile, job.device.name
     lines("device")("examine", 0, 0)
     hint = examination.python_hint(job.device, profile)
-    facts = examination.examine(link, examine_script(quick=True), hint, where)
+    script = examine_script(quick=True, only_this=job.device.transport == "local")
+    facts = examination.examine(link, script, hint, where)
     known = {name: one.profile for name, one in tools.profiles.items()}
     examination.check(profile, facts, where, known)
     runtimes = RuntimeStore(tools.places.cache / "wheels", wheels.fetch)

@@ -8,7 +8,7 @@ from edgeq import digest, registry
 from edgeq.core import project
 from edgeq.core.model import Source
 from edgeq.core.project import Project
-from edgeq.errors import ConfigError, DataError, ModelError
+from edgeq.errors import ConfigError, DataError, ModelError, RejectedError
 from edgeq.ports import Dataset, Loader
 
 PROJECT_FILE = "edgeq.toml"
@@ -69,6 +69,7 @@ def identify_model(path: Path) -> Model:
     Raises:
         ModelError: it is missing, empty, larger than 2 GiB, or no loader takes it.
     """
+    _refuse_odd_name(path, ModelError)
     try:
         files = _files(path)
         size_bytes = _model_size(path, files)
@@ -95,6 +96,7 @@ def identify_data(path: Path) -> Data:
         DataError: it is missing, or no reader takes it.
     """
     known = "data is a folder of images, an .npy or an .npz file"
+    _refuse_odd_name(path, DataError)
     if not path.exists():
         raise DataError(f"there is no {path}", hint=known)
     try:
@@ -107,6 +109,14 @@ def identify_data(path: Path) -> Data:
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
     raise DataError(f"{path} is no kind of data that edgeq knows", hint=known)
+
+
+def _refuse_odd_name(path: Path, kind: type[RejectedError]) -> None:
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError as error:
+        shown = str(path).encode(errors="backslashreplace").decode()
+        raise kind(f"the name {shown} is not UTF-8", hint="rename it") from error
 
 
 def _files(path: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from edgeq.cache import Cache
 from edgeq.convert import Converted
 from edgeq.core import noise, quality
 from edgeq.core.quality import Quality, QualitySource
-from edgeq.core.samples import Samples
+from edgeq.core.samples import Samples, spread
 from edgeq.places import Places
 from edgeq.ports import Array, Floats, OnProgress, Predict
 
@@ -92,9 +92,7 @@ def _verify(
         expected, outputs, samples.labels, source=source, inputs=converted.pivot.inputs
     )
     cache.write(compared, folder)
-    places = (np.arange(min(GOLDEN_SAMPLES, samples.count)) * samples.count) // min(
-        GOLDEN_SAMPLES, samples.count
-    )
+    places = spread(samples.count, GOLDEN_SAMPLES)
     golden: dict[str, Any] = {f"input_{i}": array[places] for i, array in enumerate(inputs)}
     golden |= {f"output_{i}": array[places] for i, array in enumerate(outputs)}
     np.savez(folder / _GOLDEN, **golden)

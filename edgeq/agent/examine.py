@@ -28,6 +28,8 @@ OLDEST, NEWEST = 6, 15
 # True: a module that is found counts, without the second that its import takes. Whoever relies on
 # one tries it before use; ``edgeq.archive`` sets this.
 QUICK = False
+# True: only the Python that runs this is asked, which is the one to use on the host itself.
+ONLY_THIS = False
 BITS_32 = 32
 Json = typing.Dict[str, typing.Any]
 
@@ -288,10 +290,26 @@ def candidates(home: str) -> typing.List[str]:
     paths += sorted(glob.glob("/opt/python*/bin/python3"))
     paths += sorted(glob.glob(os.path.join(home, ".pyenv/versions/*/bin/python3")))
     chosen: typing.Dict[str, str] = {}
+    if ONLY_THIS:
+        return [sys.executable]
     for path in paths:
-        if path and os.path.isabs(path) and os.access(path, os.X_OK) and not os.path.isdir(path):
+        if (
+            path.startswith("/")
+            and os.access(path, os.X_OK)
+            and os.path.isfile(path)
+            and (path.endswith("python3") or not is_script(path))
+        ):
             chosen.setdefault(identity(path), path)
     return list(chosen.values())
+
+
+def is_script(path: str) -> bool:
+    """Version managers put scripts in front, slow ones; what stands behind them is looked for."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(2) == b"#!"
+    except OSError:
+        return True
 
 
 def identity(path: str) -> str:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from edgeq.core.model import TensorSpec
 from edgeq.core.project import Input
-from edgeq.core.samples import Samples
+from edgeq.core.samples import Samples, spread
 from edgeq.errors import DataError
 
 FEW_SAMPLES = 32
@@ -104,14 +104,9 @@ def _spread_over_classes(
         open_groups = np.flatnonzero(quota < sizes)
         room = count - int(quota.sum())
         # the last, partial round is spread over the classes too
-        step = (np.arange(min(room, len(open_groups))) * len(open_groups)) // min(
-            room, len(open_groups)
-        )
-        quota[open_groups[step]] += 1
+        quota[open_groups[spread(len(open_groups), room)]] += 1
     picked = [
-        group[(np.arange(n) * len(group)) // n]
-        for group, n in zip(groups, quota, strict=True)
-        if n > 0
+        group[spread(len(group), int(n))] for group, n in zip(groups, quota, strict=True) if n > 0
     ]
     return np.sort(np.concatenate(picked)).astype(np.int64)
 

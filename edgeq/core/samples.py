@@ -29,3 +29,10 @@ class Samples:
     @property
     def count(self) -> int:
         return len(self.inputs[0])
+
+
+def spread(total: int, limit: int | None) -> npt.NDArray[np.int64]:
+    """Places of ``limit`` items spread evenly over ``total``."""
+    if limit is None or limit >= total:
+        return np.arange(total, dtype=np.int64)
+    return (np.arange(limit, dtype=np.int64) * total) // limit

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.core.project import Input
-from edgeq.core.samples import Samples
+from edgeq.core.samples import Samples, spread
 from edgeq.datasets import tensors
 from edgeq.errors import DataError
 from edgeq.ports import TensorSpecs
@@ -41,7 +41,7 @@ class ImageFolder:
             )
         layout = tensors.image_layout(inputs[0], settings)
         files, labels, names, notes = _listing(path)
-        chosen = tensors.spread(len(files), limit)
+        chosen = spread(len(files), limit)
         if len(chosen) * 4 * math.prod(layout.shape) > tensors.MAX_BYTES:
             raise DataError(
                 f"the {len(chosen)} images in {path} would take more than 4 GiB of memory",

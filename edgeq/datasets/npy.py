@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from edgeq.core.project import Input
-from edgeq.core.samples import Samples
+from edgeq.core.samples import Samples, spread
 from edgeq.datasets import tensors
 from edgeq.errors import DataError
 from edgeq.ports import TensorSpecs
@@ -31,7 +31,7 @@ class NpyFile:
         except OSError as error:
             raise DataError(f"cannot read {path}: {error.strerror}") from error
         samples = tensors.fit(array, inputs[0], str(path))
-        chosen = samples[tensors.spread(len(samples), limit)]
+        chosen = samples[spread(len(samples), limit)]
         return Samples(
             inputs=(tensors.preprocess(chosen, settings, str(path)),), origin=str(path), sha256=""
         )

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.core.project import Input
-from edgeq.core.samples import Samples
+from edgeq.core.samples import Samples, spread
 from edgeq.datasets import tensors
 from edgeq.errors import DataError
 from edgeq.ports import TensorSpecs
@@ -34,7 +34,7 @@ class NpzFile:
             fitted: tuple[tensors.Floats, ...] = (_only_input(path, arrays, inputs),)
         else:
             fitted = tensors.in_order(arrays, inputs, path)
-        chosen = tensors.spread(len(fitted[0]), limit)
+        chosen = spread(len(fitted[0]), limit)
         numbers = None
         if labels is not None:
             numbers = tensors.fit_labels(labels, len(fitted[0]), str(path))[chosen]

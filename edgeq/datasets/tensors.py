@@ -108,13 +108,6 @@ def preprocess(array: Floats, settings: Input, origin: str) -> Floats:
     return scaled
 
 
-def spread(total: int, limit: int | None) -> npt.NDArray[np.int64]:
-    """Places of ``limit`` items spread evenly over ``total``."""
-    if limit is None or limit >= total:
-        return np.arange(total, dtype=np.int64)
-    return (np.arange(limit, dtype=np.int64) * total) // limit
-
-
 def fit(array: npt.NDArray[np.generic], spec: TensorSpec, origin: str) -> Floats:
     """Samples as float32 of shape ``(count, …)`` for one input; only axes of length 1 may differ.
 

@@ -39,7 +39,7 @@ _OTHERS = """
     LecunUniform Ones Orthogonal OrthogonalInitializer RandomNormal RandomUniform STFT
     STFTInitializer TruncatedNormal VarianceScaling Zeros
     L1 L1L2 L2 OrthogonalRegularizer MaxNorm MinMaxNorm NonNeg UnitNorm
-    __keras_tensor__ __tuple__ __ellipsis__ __slice__
+    __keras_tensor__ __tuple__ __ellipsis__ __slice__ TensorShape
 """
 KNOWN = frozenset(_LAYERS.split()) | frozenset(_OTHERS.split())
 _KERAS2_ONLY = frozenset({"TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer", "ClassMethod"})
@@ -121,6 +121,8 @@ def mend(config: Json) -> Json:
 
 def _mend_object(node: dict[str, Json]) -> Json:
     kind, inner = str(node["class_name"]), node.get("config")
+    if kind == "TensorShape":  # Keras 2's build_input_shape
+        return node.get("items")
     if kind == "Sequential" and isinstance(inner, list):  # Keras before 2.2.3
         return {**node, "config": {"name": "sequential", "layers": inner}}
     if not isinstance(inner, dict):

@@ -1,6 +1,7 @@
 """Each kind of model, loaded for real, and each thing a loader must refuse."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -223,6 +224,16 @@ def test_a_missing_file_and_a_folder_without_a_graph_are_refused(tmp_path):
     assert "without saved_model.pb" in refusal(tmp_path / "folder", tmp_path)
 
 
+def test_a_hostile_name_is_taken_literally_and_one_that_is_no_text_is_refused(loaded, tmp_path):
+    for name in ("$(touch x).tflite", "-oProxyCommand=x.tflite", "a\nb'\".tflite", "größe.tflite"):
+        shutil.copy(loaded.models / "cnn.tflite", tmp_path / name)
+        load(tmp_path / name, tmp_path / "pivot")
+    assert not (tmp_path / "x").exists()
+    odd = Path(os.fsdecode(bytes(tmp_path) + b"/\xff.tflite"))
+    shutil.copy(loaded.models / "cnn.tflite", odd)
+    assert "is not UTF-8" in refusal(odd, tmp_path)
+
+
 def test_a_file_over_2_gib_is_refused_unread(tmp_path):
     with (tmp_path / "m.h5").open("wb") as stream:
         stream.truncate((2 << 30) + 1)  # a hole, which takes no room
@@ -331,6 +342,7 @@ def test_old_configs_are_mended_and_new_ones_left_alone():
     lstm = {"class_name": "LSTM", "config": {"units": 2, "time_major": False}}
     assert keras_config.mend(lstm)["config"] == {"units": 2}
     assert keras_config.mend({"class_name": "Policy", "config": {"name": "float32"}}) == "float32"
+    assert keras_config.mend({"class_name": "TensorShape", "items": [None, 4]}) == [None, 4]
     grouped = {"class_name": "Conv2D", "config": {"groups": 2}}
     assert keras_config.mend(grouped) == grouped
     unlike = {"class_name": "DepthwiseConv2D", "config": {"groups": 2}}
