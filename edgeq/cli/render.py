@@ -165,11 +165,11 @@ def _gates(out: "Console", gates: "Sequence[Gate]") -> None:
     for index, gate in enumerate(gates):
         passed = "passed" if gate.passed else "FAILED"
         bound = "at least" if gate.name in _LEAST else "at most"
-        value = wording.UNKNOWN if gate.value is None else f"{gate.value:.6g}"
+        value = wording.UNKNOWN if gate.value is None else f"{gate.value:.4g}"
         _line(
             out,
             "gates" if index == 0 else "",
-            f"{passed}  {gate.name} {value}, {bound} {gate.limit:.6g}",
+            f"{passed}  {gate.name} {value}, {bound} {gate.limit:.4g}",
             "green" if gate.passed else "bold red",
         )
 

@@ -100,7 +100,10 @@ def _figures(found: "Report") -> Iterable[tuple[str, str]]:
             f" before the model {number(m.baseline_rss_mib, 'MiB')}",
         )
     yield "power", _power(found)
-    if (h := found.thermal) is not None:
+    h = found.thermal
+    if h is not None and h.start_c is h.throttled is h.frequency_max_mhz is None:
+        yield "thermal", UNKNOWN
+    elif h is not None:
         throttled = UNKNOWN if h.throttled is None else "yes" if h.throttled else "no"
         yield (
             "thermal",
@@ -110,7 +113,7 @@ def _figures(found: "Report") -> Iterable[tuple[str, str]]:
     if (r := found.runtime) is not None:
         words = (
             f"{r.name} {r.version or ''}".strip(),
-            f"threads {r.threads}" if r.threads else None,
+            f"{r.threads} thread{'s' if r.threads > 1 else ''}" if r.threads else None,
             r.delegate,
         )
         yield "runtime", ", ".join(filter(None, words))
