@@ -130,6 +130,7 @@ def survey(link: Link, job: DeployJob, tools: Tools, watch: Stopwatch, lines: Li
     python = job.device.python or profile.access.python
     planned = _beside(lambda: provision.plan(profile, facts, runtimes, where, python))
     proved = prepare(job.prepare, tools.places, watch, _unless_failed(planned, lines("model")))
+    lines("model")("proved", 1, 1)
     return Found(facts=facts, plan=planned.result(), proved=proved, runtimes=runtimes)
 
 

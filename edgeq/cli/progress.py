@@ -22,8 +22,9 @@ class Steps:
         self._live = self._console.is_terminal and not quiet
         self._quiet = quiet
         self._lock = threading.Lock()
-        self._tasks: dict[str, tuple[str, TaskID]] = {}
-        self._phases: dict[str, str] = {}
+        self._active: dict[str, TaskID] = {}
+        self._tasks: dict[tuple[str, str], TaskID] = {}
+        self._said: set[tuple[str, str]] = set()
         self._bar = Progress(
             TextColumn("{task.fields[line]:<7}"),
             TextColumn("{task.description:<34}"),
@@ -41,22 +42,28 @@ class Steps:
             with self._lock:
                 if self._live:
                     self._show(name, phase, done, total)
-                elif self._phases.get(name) != phase and not self._quiet:
-                    self._phases[name] = phase
+                elif (name, phase) not in self._said and not self._quiet:
+                    self._said.add((name, phase))
                     print(f"{name}: {phase}", file=sys.stderr, flush=True)  # noqa: T201 - stderr
 
         return report
 
     def _show(self, name: str, phase: str, done: int, total: int) -> None:
-        before = self._tasks.get(name)
-        if before is None or before[0] != phase:
+        """A phase that comes again, as with each measuring process, has its one bar again."""
+        task = self._tasks.get((name, phase))
+        if task is None:
+            task = self._bar.add_task(phase, line=name, amount="")
+            self._tasks[name, phase] = task
+        before = self._active.get(name)
+        if before != task:
             if before is not None:
-                self._finish(before[1])
-            task = self._bar.add_task(phase, total=total or None, line=name, amount="")
-            self._tasks[name] = (phase, task)
-        task = self._tasks[name][1]
+                self._finish(before)
+            self._bar.reset(task, total=total or None)
+            self._active[name] = task
         amount = f"{100 * done // total} %" if total else ""
         self._bar.update(task, completed=done, total=total or None, amount=amount)
+        if total and done >= total:
+            self._bar.stop_task(task)
 
     def _finish(self, task: TaskID) -> None:
         self._bar.update(task, total=1, completed=1, amount="")
@@ -73,6 +80,6 @@ class Steps:
         trace: TracebackType | None,
     ) -> None:
         if kind is None:
-            for _, task in self._tasks.values():
+            for task in self._active.values():
                 self._finish(task)
         self._bar.stop()
