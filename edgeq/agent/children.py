@@ -186,7 +186,9 @@ class _Child:
             message = f"the model's process crashed with {name}"
             raise FailureError("crash", message, self._last_lines() or name)
         message = f"the model's process ended with status {status} and no answer"
-        raise FailureError("internal", message, self._last_lines())
+        # Python's own status after an exception that nobody caught is 1: a bug here, not the model's.
+        kind = "internal" if status == 1 else "crash"
+        raise FailureError(kind, message, self._last_lines())
 
     def _pause_s(self, deadline: float) -> float:
         rest_s = max(0.0, deadline - time.monotonic())

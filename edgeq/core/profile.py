@@ -170,7 +170,12 @@ class Budgets(_Table):
 
 
 class RunProtocol(_Table):
-    """How it is measured: at least ``runs`` and ``seconds`` over ``processes`` fresh processes."""
+    """How it is measured: at least ``runs`` and ``seconds`` over ``processes`` fresh processes.
+
+    Attributes:
+        timeout_seconds: A model's process that gives no sign of life for so long is hung; the time
+            that a run takes altogether has no limit.
+    """
 
     processes: Annotated[int, Field(ge=1, le=64)] = 3
     runs: Annotated[int, Field(ge=1, le=10_000_000)] = 200
@@ -178,7 +183,7 @@ class RunProtocol(_Table):
     warmup_seconds: Annotated[float, Field(ge=0, le=3600)] = 0.5
     warmup_max_seconds: Annotated[float, Field(ge=0, le=3600)] = 10.0
     idle_seconds: Annotated[float, Field(ge=0, le=3600)] = 5.0
-    timeout_seconds: Annotated[float, Field(gt=0, le=604_800)] = 600.0
+    timeout_seconds: Annotated[float, Field(gt=0, le=86_400)] = 120.0
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -186,12 +191,6 @@ class RunProtocol(_Table):
             raise ValueError(
                 f"warmup_max_seconds ({self.warmup_max_seconds:g}) is less than"
                 f" warmup_seconds ({self.warmup_seconds:g})"
-            )
-        least_s = self.seconds + 2 * self.idle_seconds + self.processes * self.warmup_seconds
-        if self.timeout_seconds <= least_s:
-            raise ValueError(
-                f"timeout_seconds ({self.timeout_seconds:g}) ends the run too early:"
-                f" it takes at least {least_s:g} seconds"
             )
         return self
 

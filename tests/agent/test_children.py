@@ -60,7 +60,7 @@ def test_noise_on_standard_output_and_error_disturbs_nothing(device):
         ("abort", "crash", "SIGABRT"),
         ("murdered", "memory", "killed"),
         ("greedy", "memory", "more memory than there is"),
-        ("leave", "internal", "status 7"),
+        ("leave", "crash", "status 7"),
         ("bug", "internal", "status 1"),
         ("fail", "model", "node 3 failed"),
         ("refuse", "model", "model is not a model"),

@@ -13,7 +13,9 @@ class Interpreter:
     """One float32 input of shape (1, 2), one output that is the same."""
 
     def __init__(self, model_path, num_threads):
-        self.word = Path(model_path).read_text("ascii")
+        data = Path(model_path).read_bytes()
+        # a real model is run as one that does well: the agent tries a runtime with one
+        self.word = "fine" if data[4:8] == b"TFL3" else data.decode("ascii")
         self.threads = num_threads
         self.value = np.zeros((1, 2), np.float32)
         self.hoard = []
