@@ -186,7 +186,7 @@ class _Child:
             message = f"the model's process crashed with {name}"
             raise FailureError("crash", message, self._last_lines() or name)
         message = f"the model's process ended with status {status} and no answer"
-        # Python's own status after an exception that nobody caught is 1: a bug here, not the model's.
+        # Python's own status after an uncaught exception is 1: a bug here, not the model's.
         kind = "internal" if status == 1 else "crash"
         raise FailureError(kind, message, self._last_lines())
 

@@ -90,10 +90,8 @@ def pack(folder, word, offset=0.0):
     ("word", "offset", "said"),
     [
         ("crash", 0.0, "SIGSEGV"),
-        ("abort", 0.0, "SIGABRT"),
         ("hang", 0.0, "hung"),
         ("leave", 0.0, "7"),
-        ("fail", 0.0, "node 3"),
         ("refuse", 0.0, "not a model"),
         ("fine", 0.5, "parity"),
     ],
