@@ -11,7 +11,7 @@ from typing import cast
 
 from edgeq import cache, registry, sources, steps, worker
 from edgeq.cache import Cache
-from edgeq.core import calibration
+from edgeq.core import calibration, quality
 from edgeq.core.model import Artifact, FloatModel
 from edgeq.core.profile import Precision, Profile
 from edgeq.core.project import Project
@@ -75,6 +75,7 @@ def convert(job: ConvertJob, *, places: Places, on_progress: OnProgress) -> Conv
     Raises:
         ModelError: the model cannot be used, or its pivot gives other answers.
         DataError: the calibration or evaluation data cannot be used.
+        GateError: LiteRT cannot run what the quantizer made.
         WorkerError: a worker crashed or went beyond its limits.
     """
     started = time.monotonic()
@@ -87,7 +88,8 @@ def convert(job: ConvertJob, *, places: Places, on_progress: OnProgress) -> Conv
     evaluation = _samples(labelled, pivot, job.project, places)
     count = job.project.calibration.samples
     chosen, spare = calibration.choose(all_given, count) if all_given else (None, None)
-    notes = calibration.audit(all_given, evaluation, job.project.input, count)
+    classes = quality.classes_of(pivot.outputs, pivot.inputs)
+    notes = calibration.audit(all_given, evaluation, job.project.input, count, classes)
     artifact, quantize_cached = _quantize(job, pivot, chosen, places, on_progress)
     if not (load_cached and quantize_cached):
         Cache(places.cache).prune()

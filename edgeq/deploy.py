@@ -25,6 +25,7 @@ from edgeq.outcome import Description, Found, Station, write_report
 from edgeq.places import Places
 from edgeq.ports import Link, OnProgress, Store, Transport
 from edgeq.prepare import PrepareJob, prepare
+from edgeq.provision import RuntimePlan
 from edgeq.runtimes import RuntimeStore
 from edgeq.session import Session, open_session
 from edgeq.stopwatch import Stopwatch
@@ -32,10 +33,14 @@ from edgeq.trial import Load, Trial, try_out
 
 WorkT = TypeVar("WorkT")
 _HINTS = {
-    "accuracy_drop": "more or better calibration samples, --precision int8-dynamic, or a larger"
-    " --max-drop",
-    "top1_agreement": "more or better calibration samples, --precision int8-dynamic, or a smaller"
+    "accuracy_drop": "better calibration samples, another --precision, or a larger --max-drop",
+    "top1_agreement": "better calibration samples, another --precision, or a smaller"
     " --min-agreement",
+    "sqnr_db": "better calibration samples, another --precision, or a smaller --min-sqnr",
+    "latency_p90_ms": "more --threads, another --precision, or a larger --budget",
+    "peak_memory_mib": "a smaller model, or a larger --budget",
+    "energy_mj": "another --precision, or a larger --budget",
+    "artifact_mib": "a smaller --precision, or a larger --budget",
     "parity": "the device computes something else: edgeq devices doctor NAME",
 }
 
@@ -123,12 +128,22 @@ def survey(link: Link, job: DeployJob, tools: Tools, watch: Stopwatch, lines: Li
     hint = examination.python_hint(job.device, profile)
     script = examine_script(quick=True, only_this=job.device.transport == "local")
     facts = examination.examine(link, script, hint, where)
-    known = {name: one.profile for name, one in tools.profiles.items()}
+    known = {
+        name: one.profile
+        for name, one in tools.profiles.items()
+        if one.profile.access.transport == job.device.transport
+    }
     examination.check(profile, facts, where, known)
     runtimes = RuntimeStore(tools.places.cache / "wheels", wheels.fetch)
     lines("device")("choose runtime", 0, 0)
     python = job.device.python or profile.access.python
-    planned = _beside(lambda: provision.plan(profile, facts, runtimes, where, python))
+
+    def plan() -> RuntimePlan:
+        chosen = provision.plan(profile, facts, runtimes, where, python)
+        lines("device")("choose runtime", 1, 1)
+        return chosen
+
+    planned = _beside(plan)
     proved = prepare(job.prepare, tools.places, watch, _unless_failed(planned, lines("model")))
     lines("model")("proved", 1, 1)
     return Found(facts=facts, plan=planned.result(), proved=proved, runtimes=runtimes)

@@ -19,10 +19,11 @@ _NAMES = "python3 python3.13 python3.12 python3.11 python3.10 python3.9 python3.
 # Finds a Python for the examination, which comes on standard input. One line without single quotes,
 # backslashes or exclamation marks of its own, so that any login shell passes it on as it is.
 _FIND_PYTHON = (
-    f"PATH=$PATH:{_FOLDERS.replace(' ', ':')};"
+    f"PATH=$PATH:{_FOLDERS.replace(' ', ':')}; t=;"
+    ' command -v timeout >/dev/null 2>&1 && t="timeout 10";'
     f' for p in "$@" {_NAMES}; do'
     ' if command -v "$p" >/dev/null 2>&1 &&'
-    ' "$p" -c "import sys; sys.exit(sys.version_info < (3, 6))" </dev/null >/dev/null 2>&1;'
+    ' $t "$p" -c "import sys; sys.exit(sys.version_info < (3, 6))" </dev/null >/dev/null 2>&1;'
     ' then exec "$p" -I -B -; fi; done;'
     f" echo; echo {NO_PYTHON.decode()}"
 )
@@ -162,4 +163,5 @@ def _wrong_home(_profile: Profile, facts: Facts) -> tuple[str, str] | None:
     if facts.home_writable:
         return None
     mend = f"as root, there: mkdir -p {facts.home} && chown {facts.user or 'USER'} {facts.home}"
-    return f"{facts.user or 'the user'} may not write to {facts.root}", mend
+    what = f"{facts.user or 'the user'} cannot write to {facts.root}"
+    return what, f"is it mounted read-only? else, {mend}"

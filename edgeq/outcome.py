@@ -85,14 +85,22 @@ def write_report(told: Description) -> Report:
             runtime=_runtime(told),
             budgets=told.budgets if measured else Budgets(),
             protocol=told.protocol,
-            gates=found.proved.gates + _parity_gates(trial),
+            gates=found.proved.gates + _trial_gates(trial),
             transfer=_transfer(told),
             timings=TimingsSection(**{step: told.seconds.get(step) for step in _STEPS}),
-            warnings=found.proved.warnings,
+            warnings=(*found.proved.warnings, *_thread_warnings(told)),
             missing=() if measured else tuple(Missing(part, reason) for part in _MEASURED),
             trial_failure=failure,
         )
     )
+
+
+def _thread_warnings(told: Description) -> tuple[str, ...]:
+    cores = told.found.facts.cores
+    threads = told.station.ready.runtime.threads if told.station else 0
+    if cores and threads > cores:
+        return (f"{threads} threads on {cores} cores wait for each other",)
+    return ()
 
 
 def _parity(trial: Trial | None) -> ParitySection | None:
@@ -104,10 +112,14 @@ def _parity(trial: Trial | None) -> ParitySection | None:
     )
 
 
-def _parity_gates(trial: Trial | None) -> tuple[Gate, ...]:
-    if trial is None or trial.parity is None:
-        return ()
-    return (gates.parity_gate(max_abs_diff=trial.parity.max_abs_diff, limit=trial.parity.limit),)
+def _trial_gates(trial: Trial | None) -> tuple[Gate, ...]:
+    found = []
+    if trial and trial.parity:
+        compared = trial.parity
+        found.append(gates.parity_gate(max_abs_diff=compared.max_abs_diff, limit=compared.limit))
+    if trial and trial.failure:
+        found.append(gates.trial_gate(failures=1))
+    return tuple(found)
 
 
 def _runtime(told: Description) -> RuntimeSection | None:

@@ -12,12 +12,13 @@ from edgeq.convert import Converted
 from edgeq.core import bundle as bundles
 from edgeq.core import gates, summary
 from edgeq.core.bundle import Bundle
+from edgeq.core.gates import Limits
 from edgeq.core.model import TensorSpec
 from edgeq.core.profile import Budgets
 from edgeq.core.project import Input
 from edgeq.core.report import ArtifactSection, Gate, ModelSection, QualitySection
 from edgeq.errors import BundleError
-from edgeq.ports import Floats
+from edgeq.ports import Array, Floats
 from edgeq.verify import Verified
 
 
@@ -28,14 +29,6 @@ class Labels:
     name: str
     version: int
     profile: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What the artifact must fulfil; None: what ``gates.quality_gates`` takes by itself."""
-
-    max_drop: float | None = None
-    min_agreement: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -82,7 +75,9 @@ def pack_model(
         artifact=summary.artifact_section(converted.artifact, converted.pivot.source),
         quality=quality,
         expected=verified.golden_outputs,
-        gates=_gates(quality, verified.quality.source, limits),
+        gates=gates.quality_gates(
+            quality, has_real_data=verified.quality.source != "random", limits=limits
+        ),
         warnings=(*converted.warnings, *_unproved(verified.quality.source)),
     )
 
@@ -113,7 +108,9 @@ def pack_bundle(bundle: Bundle, limits: Limits) -> ProvedBundle:
         ),
         quality=quality,
         expected=_golden(bundle),
-        gates=_gates(quality, manifest.quality.origin, limits),
+        gates=gates.quality_gates(
+            quality, has_real_data=manifest.quality.origin != "random", limits=limits
+        ),
         warnings=(*manifest.warnings, *_unproved(manifest.quality.origin)),
     )
 
@@ -165,14 +162,7 @@ def _manifest(
 
 
 def _gates(quality: QualitySection, origin: str, limits: Limits) -> tuple[Gate, ...]:
-    return gates.quality_gates(
-        accuracy_drop=quality.accuracy_drop,
-        top1_agreement=quality.top1_agreement,
-        has_labels=quality.float_accuracy is not None,
-        has_real_data=origin != "random",
-        max_drop=limits.max_drop,
-        min_agreement=limits.min_agreement,
-    )
+    return gates.quality_gates(quality, has_real_data=origin != "random", limits=limits)
 
 
 def _tensors(specs: Sequence[TensorSpec]) -> tuple[bundles.Tensor, ...]:
@@ -198,8 +188,25 @@ def _unproved(origin: str) -> tuple[str, ...]:
 
 
 def _golden(bundle: Bundle) -> tuple[Floats, ...]:
+    """The golden outputs; inputs and outputs are as the manifest says, sample for sample."""
+    manifest = bundle.manifest
+    inputs = _arrays(bundle, bundles.GOLDEN_INPUTS)
+    outputs = _arrays(bundle, bundles.GOLDEN_OUTPUTS)
+    for arrays_, tensors in ((inputs, manifest.inputs), (outputs, manifest.outputs)):
+        shapes = [array.shape[1:] for array in arrays_]
+        if shapes != [tensor.shape[1:] for tensor in tensors]:
+            raise BundleError("the bundle's golden set does not fit the tensors of its manifest")
+    if len({len(array) for array in (*inputs, *outputs)}) != 1 or not len(inputs[0]):
+        raise BundleError("the bundle's golden set has not as many outputs as inputs")
+    return tuple(array.astype(np.float32) for array in outputs)
+
+
+def _arrays(bundle: Bundle, name: str) -> list[Array]:
     try:
-        with np.load(io.BytesIO(bundle.files[bundles.GOLDEN_OUTPUTS]), allow_pickle=False) as file:
-            return tuple(file[str(number)].astype(np.float32) for number in range(len(file.files)))
+        with np.load(io.BytesIO(bundle.files[name]), allow_pickle=False) as file:
+            found = [file[str(number)] for number in range(len(file.files))]
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise BundleError(f"the bundle's golden set cannot be read: {error}") from error
+        raise BundleError(f"the bundle's {name} cannot be read") from error
+    if not found or any(not array.ndim or array.dtype.kind not in "fiub" for array in found):
+        raise BundleError(f"the bundle's {name} holds no arrays of numbers")
+    return found

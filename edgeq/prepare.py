@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from edgeq import here
 from edgeq.convert import ConvertJob, convert
 from edgeq.core.bundle import Bundle
+from edgeq.core.gates import Limits
 from edgeq.core.profile import Budgets
 from edgeq.errors import BundleError
-from edgeq.package import Labels, Limits, ProvedBundle, pack_bundle, pack_model
+from edgeq.package import Labels, ProvedBundle, pack_bundle, pack_model
 from edgeq.places import Places
 from edgeq.ports import OnProgress
 from edgeq.stopwatch import Stopwatch

@@ -256,8 +256,8 @@ def _send(
     needed_mib = (path.stat().st_size + parcel.unpacked_bytes(path)) / _MIB + _SPARE_MIB
     if facts.disk_free_mib is not None and facts.disk_free_mib < needed_mib:
         raise SpaceError(
-            f"the disk has {facts.disk_free_mib:.0f} MiB free in {facts.root},"
-            f" {PACKAGES[package.kind]} takes {needed_mib:.0f}",
+            f"the device's disk has {facts.disk_free_mib:.0f} MiB free in {facts.root},"
+            f" {PACKAGES[package.kind]} takes {needed_mib:.0f} MiB",
             hint="make room there, then start again",
         )
     place = f"runtimes/runtime-{package.folder}.zip"

@@ -70,6 +70,13 @@ def profile(name: str) -> NamedProfile:
     )
 
 
+def local_names() -> frozenset[str]:
+    """Profiles that mean this machine."""
+    return frozenset(
+        name for name, one in profiles().items() if one.profile.access.transport == "local"
+    )
+
+
 def profiles() -> Mapping[str, NamedProfile]:
     """All profiles by name, sorted; one in ``./device_profiles`` hides a packaged namesake.
 

@@ -1,5 +1,6 @@
 """The user's files: which loader or reader takes them, and their hashes."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -102,9 +103,7 @@ def identify_data(path: Path) -> Data:
     try:
         for name in registry.names("datasets"):
             if cast("Dataset", registry.find("datasets", name)).recognises(path):
-                sha256 = (
-                    digest.of_files(path, _files(path)) if path.is_dir() else digest.of_file(path)
-                )
+                sha256 = _folder_hash(path) if path.is_dir() else digest.of_file(path)
                 return Data(path=path, reader=name, sha256=sha256)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
@@ -117,6 +116,15 @@ def _refuse_odd_name(path: Path, kind: type[RejectedError]) -> None:
     except UnicodeEncodeError as error:
         shown = str(path).encode(errors="backslashreplace").decode()
         raise kind(f"the name {shown} is not UTF-8", hint="rename it") from error
+
+
+def _folder_hash(path: Path) -> str:
+    """Of files and of the names of class folders, as an empty one has a number too."""
+    folders = sorted(
+        item.name for item in path.iterdir() if item.is_dir() and not item.name.startswith(".")
+    )
+    names = "/".join([digest.of_files(path, _files(path)), *folders])
+    return hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest()
 
 
 def _files(path: Path) -> list[Path]:

@@ -3,6 +3,8 @@
 Runs inside worker processes only, as a hostile file may crash the library.
 """
 
+import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -208,4 +210,7 @@ def _text(raw: bytes | str | None) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0][:300]
+    """LiteRT glues its messages together: ``… runtimeNode number 8 (…) failed to prepare.``"""
+    line = str(error).strip().split("\n", 1)[0]
+    line = re.sub(r"(?<=\w)\.?(?=Node number \d)", ": ", line).removesuffix(".")
+    return textwrap.shorten(line, 300, placeholder=" …")

@@ -1,5 +1,6 @@
 """The proof that an artifact gives its float model's answers, and the golden set."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,13 +26,15 @@ _GOLDEN = "golden.npz"
 class Verified:
     """The comparison, and the golden set: inputs in the model's types, the artifact's outputs.
 
-    Arrays have the shape ``(samples, …)``, one per input or output.
+    Arrays have the shape ``(samples, …)``, one per input or output. ``warnings``: plain sentences,
+    for the report.
     """
 
     quality: Quality
     golden_inputs: tuple[Array, ...]
     golden_outputs: tuple[Floats, ...]
     cached: bool
+    warnings: tuple[str, ...] = ()
 
 
 def verify(
@@ -57,12 +60,24 @@ def verify(
     make = partial(_verify, converted, samples, source, predict)
     entry = Cache(places.cache).entry("quality", parts, make)
     inputs, outputs = _read_golden(entry.folder, len(samples.inputs))
+    compared = cache.read(Quality, entry.folder)
     return Verified(
-        quality=cache.read(Quality, entry.folder),
+        quality=compared,
         golden_inputs=inputs,
         golden_outputs=outputs,
         cached=entry.cached,
+        warnings=tuple(_warnings(compared, converted)),
     )
+
+
+def _warnings(compared: Quality, converted: Converted) -> Iterator[str]:
+    classes = quality.classes_of(converted.pivot.outputs, converted.pivot.inputs)
+    if compared.float_accuracy is not None and quality.guesses(compared, classes):
+        yield (
+            f"the float model itself is right on only {compared.float_accuracy:.0%} of "
+            f"{compared.samples} samples: is the preprocessing in edgeq.toml right, and the order "
+            "of the classes?"
+        )
 
 
 def _verification_samples(converted: Converted) -> tuple[Samples, QualitySource]:

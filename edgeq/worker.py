@@ -22,6 +22,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import IO, TypeVar, cast
 
 from edgeq import errors
@@ -33,6 +34,7 @@ OnProgress = Callable[[str, int, int], None]
 """Progress: phase, done, total (0 when unknown)."""
 
 _POLL_S = 0.1
+_SHOWN_CHARACTERS = 300
 _PARENT = "EDGEQ_WORKER_PARENT"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -65,7 +67,7 @@ def call(
 
     Raises:
         EdgeqError: what the function raised, same class, message and hint.
-        WorkerError: the child crashed, or went beyond a limit.
+        WorkerError: the child crashed, or went beyond a limit, or the function raised anything else.
         HostError: the log cannot be written.
     """
     from pydantic import TypeAdapter
@@ -83,7 +85,7 @@ def call(
             if message["kind"] == "progress" and on_progress:
                 on_progress(message["phase"], message["done"], message["total"])
             elif message["kind"] == "error":
-                raise _error(message)
+                raise _error(message, log)
             elif message["kind"] == "reply":
                 hints = typing.get_type_hints(function)
                 return cast(
@@ -212,9 +214,10 @@ def _resident_mib(pid: int) -> int:
     return total >> 20
 
 
-def _error(message: Mapping[str, str]) -> EdgeqError:
+def _error(message: Mapping[str, str], log: Path) -> EdgeqError:
     kind = getattr(errors, message["class"], WorkerError)
-    made: EdgeqError = kind(message["message"], hint=message["hint"])
+    hint = message["hint"] or (f"its output is in {log}" if kind is WorkerError else "")
+    made: EdgeqError = kind(message["message"], hint=hint)
     return made
 
 
@@ -231,6 +234,15 @@ def main() -> None:
     def progress(phase: str, done: int, total: int) -> None:
         say(kind="progress", phase=phase, done=done, total=total)
 
+    def tell_bug(
+        kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> None:
+        traceback.print_exception(kind, error, trace)
+        last = traceback.format_exception_only(kind, error)[-1].strip()[:_SHOWN_CHARACTERS]
+        text = f"the worker failed: {last}"
+        say(kind="error", **{"class": "WorkerError", "message": text, "hint": ""})
+
+    sys.excepthook = tell_bug
     line = json.loads(sys.stdin.readline())
     try:
         say(kind="reply", value=_work(line["function"], line["request"], progress))

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import edgeq
 from edgeq import wire
-from edgeq.agent.memory import resident_bytes
+from edgeq.agent.memory import oom_kills, resident_bytes
 from edgeq.agent.ports import MIB, FailureError, HostGoneError
 from edgeq.agent.talk import Talk
 
@@ -120,6 +120,7 @@ class _Child:
         self._payload = bytearray()
         self._stderr = bytearray()
         self._verdict: FailureError | None = None
+        self._oom_kills = oom_kills()
 
     def watch(self, talk: Talk) -> None:
         """Read until it ends or breaks a limit."""
@@ -178,9 +179,7 @@ class _Child:
             stderr = self._stderr.decode("utf-8", "replace")
             return Answer(self._message, bytes(self._payload), stderr)
         if status == -signal.SIGKILL:
-            raise FailureError(
-                "memory", "the model's process was killed, most likely for memory", "SIGKILL"
-            )
+            raise self._killed()
         if status < 0:
             name = _signal_name(-status)
             message = f"the model's process crashed with {name}"
@@ -189,6 +188,17 @@ class _Child:
         # Python's own status after an uncaught exception is 1: a bug here, not the model's.
         kind = "internal" if status == 1 else "crash"
         raise FailureError(kind, message, self._last_lines())
+
+    def _killed(self) -> FailureError:
+        """SIGKILL comes from the kernel when memory runs out, or from someone else."""
+        now = oom_kills()
+        if self._oom_kills is None or now is None:
+            message = "the model's process was killed (SIGKILL), most likely for memory"
+            return FailureError("memory", message, "SIGKILL")
+        if now > self._oom_kills:
+            return FailureError("memory", "the kernel killed the model's process for memory")
+        message = "the model's process was killed (SIGKILL), by someone else than the kernel"
+        return FailureError("crash", message, "SIGKILL")
 
     def _pause_s(self, deadline: float) -> float:
         rest_s = max(0.0, deadline - time.monotonic())

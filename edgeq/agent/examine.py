@@ -22,6 +22,7 @@ import typing
 
 ROOT = "/"
 PROBE_TIMEOUT_S = 30.0
+QUICK_TIMEOUT_S = 10.0
 COMMAND_TIMEOUT_S = 5.0
 MIB = float(1 << 20)
 OLDEST, NEWEST = 6, 15
@@ -325,7 +326,8 @@ def ask_python(path: str) -> typing.Optional[Json]:
     environment = dict(os.environ, PYTHONDONTWRITEBYTECODE="1")
     environment.pop("PYTHONPATH", None)
     command = [path, "-B", "-c", PROBE] + (["quick"] if QUICK else [])
-    said = run(command, timeout_s=PROBE_TIMEOUT_S, environment=environment)
+    limit_s = QUICK_TIMEOUT_S if QUICK else PROBE_TIMEOUT_S
+    said = run(command, timeout_s=limit_s, environment=environment)
     for line in said.splitlines():
         if line.startswith("EDGEQ-PYTHON "):
             answer: Json = json.loads(line[len("EDGEQ-PYTHON ") :])

@@ -21,6 +21,15 @@ def pss_bytes(root: Path) -> int | None:
     return _field(text_of(root / "proc/self/smaps_rollup"), "Pss")
 
 
+def oom_kills(root: Path = Path("/")) -> int | None:
+    """Processes that the kernel killed for memory since it was started; None before Linux 4.13."""
+    for line in text_of(root / "proc/vmstat").splitlines():
+        name, _, value = line.partition(" ")
+        if name == "oom_kill" and value.isdigit():
+            return int(value)
+    return None
+
+
 def resident_bytes(pid: int) -> int:
     """What a child holds in memory now; 0 once it is gone."""
     words = text_of(Path("/proc") / str(pid) / "statm").split()

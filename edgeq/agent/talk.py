@@ -9,8 +9,8 @@ import select
 from edgeq import wire
 from edgeq.agent.ports import HostGoneError
 
-IDLE_LIMIT_S = 600.0
-STALL_LIMIT_S = 300.0  # a payload that stands still: the link is dead, whatever TCP says
+IDLE_LIMIT_S = 120.0  # a host asks on at once; it fetches a runtime in between at most
+STALL_LIMIT_S = 60.0  # a payload that stands still: the link is dead, whatever TCP says
 PIECE_BYTES = 1 << 18
 _PIPE_BYTES = 1 << 20
 _F_SETPIPE_SZ = 1031  # linux/fcntl.h; Python names it from 3.10 on
@@ -30,7 +30,7 @@ class Talk:
             _widen(end)
 
     def receive(self) -> wire.Message | None:
-        """The next request; None when the host closed the stream or said nothing for ten minutes.
+        """The next request; None when the host closed the stream or said nothing for two minutes.
 
         Raises:
             WireError: it is not a message; what follows cannot be understood either.

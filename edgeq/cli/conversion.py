@@ -9,7 +9,8 @@ from edgeq.cli.progress import Steps
 from edgeq.cli.wishes import BUNDLE_SUFFIX, Wishes, prepare_job
 from edgeq.core import bundle as bundles
 from edgeq.core import gates
-from edgeq.core.profile import NamedProfile
+from edgeq.core.profile import Budgets, NamedProfile
+from edgeq.core.telemetry import BYTES_PER_MIB
 from edgeq.errors import GateError, HostError, UsageError
 from edgeq.package import ProvedBundle
 from edgeq.prepare import prepare
@@ -33,14 +34,20 @@ def run(
     with Steps() as steps:
         proved = prepare(job, places.find(os.environ), Stopwatch(), steps.line("model"))
     _show(proved, target, json)
-    if failures := gates.failures(proved.gates):
+    sized = Budgets(artifact_mib=job.budgets.artifact_mib)
+    found = (*proved.gates, *gates.budget_gates(sized, artifact_mib=_mib(proved)))
+    if failures := gates.failures(found):
         raise GateError(
             f"a gate failed, {target} was not written: {'; '.join(failures)}",
-            hint="better calibration data, --precision int8-dynamic, or another limit",
+            hint="better calibration data, another --precision, or another limit",
         )
     is_bundle = target.suffix == BUNDLE_SUFFIX
     data = bundles.pack(proved.bundle) if is_bundle else proved.bundle.files[bundles.MODEL]
     render.save(target, data)
+
+
+def _mib(proved: ProvedBundle) -> float:
+    return proved.artifact.size_bytes / BYTES_PER_MIB
 
 
 def _show(proved: ProvedBundle, target: Path, json: str | None) -> None:

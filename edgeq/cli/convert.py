@@ -23,6 +23,7 @@ def convert(
     precision: words.Precision = None,
     max_drop: words.MaxDrop = None,
     min_agreement: words.MinAgreement = None,
+    min_sqnr: words.MinSqnr = None,
     budget: words.Budget = None,
     name: words.Name = None,
     release_version: words.Version = None,
@@ -30,9 +31,11 @@ def convert(
     json: words.Json = None,
 ) -> None:
     """Convert MODEL for a kind of device and prove it on this machine; no device is touched."""
-    from edgeq.cli import conversion, jobs
-    from edgeq.cli.wishes import Wishes
+    from edgeq.cli import conversion, jobs, render
+    from edgeq.cli.wishes import Wishes, check_model
 
+    render.check_target(json)
+    check_model(model)
     wishes = Wishes(
         calibration=calibration,
         evaluation=evaluate,
@@ -40,6 +43,7 @@ def convert(
         precision=precision,
         max_drop=max_drop,
         min_agreement=min_agreement,
+        min_sqnr_db=min_sqnr,
         budgets=tuple(budget or ()),
         name=name,
         version=release_version,

@@ -26,6 +26,7 @@ def deploy(
     precision: words.Precision = None,
     max_drop: words.MaxDrop = None,
     min_agreement: words.MinAgreement = None,
+    min_sqnr: words.MinSqnr = None,
     budget: words.Budget = None,
     name: words.Name = None,
     release_version: words.Version = None,
@@ -47,9 +48,11 @@ def deploy(
     json: words.Json = None,
 ) -> None:
     """Convert MODEL for a device, prove it, put it there, run it and report."""
-    from edgeq.cli import jobs
-    from edgeq.cli.wishes import Wishes
+    from edgeq.cli import jobs, render
+    from edgeq.cli.wishes import Wishes, check_model
 
+    render.check_target(json)
+    check_model(model)
     trust = jobs.Trust(fingerprint=fingerprint, accept_new=accept_new)
     target = jobs.target(device, host=host, identity=identity, trust=trust)
     wishes = Wishes(
@@ -59,6 +62,7 @@ def deploy(
         precision=precision,
         max_drop=max_drop,
         min_agreement=min_agreement,
+        min_sqnr_db=min_sqnr,
         budgets=tuple(budget or ()),
         name=name,
         version=release_version,

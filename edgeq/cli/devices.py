@@ -29,9 +29,17 @@ def add(
     """Pin a machine's host key and remember the machine."""
     from edgeq import devices, places, registry
     from edgeq.cli import jobs
+    from edgeq.errors import UsageError
     from edgeq.transports import ssh
 
     kind = registry.profile(profile)
+    if kind.profile.access.transport != "ssh":
+        raise UsageError(
+            f"the profile {kind.name} is this machine and needs no adding",
+            hint=f"edgeq deploy --device {kind.name} MODEL; over SSH: --profile linux",
+        )
+    if name in registry.local_names():
+        raise UsageError(f"{name} means this machine", hint="take another name for the device")
     where = places.find(os.environ)
     devices.require_new(where, name)
     device = jobs.remote(name, profile, host, identity)

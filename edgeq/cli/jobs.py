@@ -15,8 +15,6 @@ from edgeq.errors import HostKeyError, UsageError
 from edgeq.ports import Transport
 from edgeq.transports import local, ssh, ssh_route
 
-ONE_OFF = "one-off"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trust:
@@ -76,13 +74,20 @@ def one_off(profile: str, host: str, identity: Path | None, trust: Trust) -> Tar
     kind = registry.profile(profile)
     if kind.profile.access.transport != "ssh":
         raise UsageError(f"the profile {kind.name} is this machine; --host does not go with it")
-    device = remote(ONE_OFF, profile, host, identity)
+    device = remote(_one_off_name(host), profile, host, identity)
     transport = ssh.make(default_port=kind.profile.access.port)
     shown = transport.scan(device)
     if shown.pin not in [key.pin for key in transport.known(device)]:
         accept(device.host, shown, trust)
     pinned = device.model_copy(update={"host_key": shown.pin})
     return Target(device=pinned, profile=kind)
+
+
+def _one_off_name(host: str) -> str:
+    """The address, as far as it can be a device's name."""
+    _, address, _ = ssh_route.parse_address(host, "--host")
+    safe = "".join(c if c.isascii() and (c.isalnum() or c in ".-") else "-" for c in address)
+    return safe.strip(".-")[:64] or "one-off"
 
 
 def remote(name: str, profile: str, host: str, identity: Path | None) -> Device:

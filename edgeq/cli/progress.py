@@ -11,6 +11,11 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from edgeq.ports import OnProgress
 
 
+_MIB = 1 << 20
+# Phases that count bytes.
+_BYTES = frozenset({"push"})
+
+
 class Steps:
     """Shows what goes on, in lines that may go on side by side (``model``, ``device``).
 
@@ -27,9 +32,9 @@ class Steps:
         self._said: set[tuple[str, str]] = set()
         self._bar = Progress(
             TextColumn("{task.fields[line]:<7}"),
-            TextColumn("{task.description:<34}"),
+            TextColumn("{task.description:<26}"),
             BarColumn(bar_width=20),
-            TextColumn("{task.fields[amount]:>10}"),
+            TextColumn("{task.fields[amount]:>18}"),
             TimeElapsedColumn(),
             console=self._console,
             disable=not self._live,
@@ -60,7 +65,7 @@ class Steps:
                 self._finish(before)
             self._bar.reset(task, total=total or None)
             self._active[name] = task
-        amount = f"{100 * done // total} %" if total else ""
+        amount = _amount(phase, done, total)
         self._bar.update(task, completed=done, total=total or None, amount=amount)
         if total and done >= total:
             self._bar.stop_task(task)
@@ -83,3 +88,11 @@ class Steps:
             for task in self._active.values():
                 self._finish(task)
         self._bar.stop()
+
+
+def _amount(phase: str, done: int, total: int) -> str:
+    if not total:
+        return ""
+    if phase in _BYTES and total >= _MIB:
+        return f"{done / _MIB:.1f} of {total / _MIB:.1f} MiB"
+    return f"{100 * done // total} %"

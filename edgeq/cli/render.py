@@ -19,8 +19,10 @@ _STYLES = {"valid": "bold green", "invalid": "bold red", "inconclusive": "bold y
 # Whoever reads a file or a pipe gets whole lines; a table in a terminal fits it.
 _PIPED_WIDTH = 10_000
 _LEAST_BODY = 20
+# Lines that go on stand further in than new items.
+_HANG = "  "
 # Gates whose limit is the least that passes, not the most.
-_LEAST = frozenset({"top1_agreement"})
+_LEAST = frozenset({"top1_agreement", "sqnr_db", "cosine"})
 
 
 def console(stream: TextIO | None = None) -> "Console":
@@ -61,14 +63,29 @@ def result(done: HasReport, json: str | None) -> None:
         sys.stdout.write(dump(done.report))
         sys.stdout.flush()
         return
+    report(done.report)
     if json:
         save(Path(json), dump(done.report))
-    report(done.report)
 
 
 def say(text: str) -> None:
     """Print a line."""
     console().print(printable(text))
+
+
+def check_target(json: str | None) -> None:
+    """Before the work begins: the report can be written where it is wanted.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    from edgeq.errors import UsageError
+
+    if json in (None, "-"):
+        return
+    path = Path(str(json))
+    if path.is_dir() or not os.access(path.absolute().parent, os.W_OK | os.X_OK):
+        raise UsageError(f"--json {json}: no file can be written there", hint="name another file")
 
 
 def save(path: Path, contents: str | bytes) -> None:
@@ -207,15 +224,16 @@ def _line(out: "Console", label: str, text: str, style: str = "") -> None:
 def _print(out: "Console", text: str, style: str = "", indent: str = "") -> None:
     from rich.text import Text
 
-    _wrapped(out, Text(indent), Text(printable(text), style=style))
+    _wrapped(out, Text(indent), Text(printable(text), style=style), hang=_HANG if indent else "")
 
 
-def _wrapped(out: "Console", label: "Text", body: "Text") -> None:
+def _wrapped(out: "Console", label: "Text", body: "Text", hang: str = "") -> None:
     """The label once, the body wrapped beside it; where there is no terminal, one line."""
     from rich.text import Text
 
-    room = max(out.width - label.cell_len, _LEAST_BODY)
+    room = max(out.width - label.cell_len - len(hang), _LEAST_BODY)
     for line in body.wrap(out, room) if out.width < _PIPED_WIDTH else [body]:
         line.rstrip()
         out.print(Text.assemble(label, line), soft_wrap=True)
-        label = Text(" " * label.cell_len)
+        label = Text(" " * label.cell_len + hang)
+        hang = ""

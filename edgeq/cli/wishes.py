@@ -15,10 +15,11 @@ from edgeq.convert import ConvertJob
 from edgeq.core import bundle as bundles
 from edgeq.core import gates, report
 from edgeq.core.bundle import Bundle
+from edgeq.core.gates import Limits
 from edgeq.core.profile import NamedProfile, Precision
 from edgeq.deploy import DeployJob, Tools
-from edgeq.errors import BundleError, UsageError
-from edgeq.package import Labels, Limits
+from edgeq.errors import BundleError, ModelError, UsageError
+from edgeq.package import Labels
 from edgeq.prepare import PrepareJob
 from edgeq.stores import sqlite
 
@@ -36,6 +37,7 @@ class Wishes:
     precision: str | None = None
     max_drop: float | None = None
     min_agreement: float | None = None
+    min_sqnr_db: float | None = None
     budgets: tuple[str, ...] = ()
     name: str | None = None
     version: int | None = None
@@ -45,6 +47,20 @@ class Wishes:
     threads: int | None = None
 
 
+def check_model(model: Path) -> None:
+    """Before a device is asked: there is a model.
+
+    Raises:
+        ModelError: there is none.
+    """
+    if not model.is_file() and not model.is_dir():
+        what = "is no file or folder" if model.exists() else "does not exist"
+        raise ModelError(
+            f"{model} {what}",
+            hint="name a .h5, .keras, .tflite or .edgeq file, or a SavedModel folder",
+        )
+
+
 def prepare_job(model: Path, profile: NamedProfile, wishes: Wishes) -> PrepareJob:
     """What the host has to prepare.
 
@@ -52,9 +68,13 @@ def prepare_job(model: Path, profile: NamedProfile, wishes: Wishes) -> PrepareJo
         UsageError: options that are wrong or do not go together.
         BundleError: ``model`` is a bundle, and damaged.
     """
-    limits = Limits(max_drop=wishes.max_drop, min_agreement=wishes.min_agreement)
+    limits = Limits(
+        max_drop=wishes.max_drop,
+        min_agreement=wishes.min_agreement,
+        min_sqnr_db=wishes.min_sqnr_db,
+    )
     if wishes.format not in (None, profile.profile.conversion.format):
-        raise UsageError(f"--format {wishes.format}: this version writes tflite")
+        raise UsageError(f"--format {wishes.format} is not known", hint="known: tflite")
     if model.suffix == BUNDLE_SUFFIX:
         bundle = _read_bundle(model, wishes)
         manifest = bundle.manifest

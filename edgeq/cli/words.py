@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 Model = Annotated[
-    Path, typer.Argument(help="Keras .h5 or .keras, SavedModel folder, or float .tflite.")
+    Path,
+    typer.Argument(help="Keras .h5 or .keras, SavedModel folder, float .tflite, or .edgeq bundle."),
 ]
 DeviceName = Annotated[
     str, typer.Option("--device", help="A device that was added, or the profile 'host'.")
@@ -45,6 +46,14 @@ Budget = Annotated[
     typer.Option(
         metavar="KEY=VALUE",
         help="Limit: latency_p90_ms, peak_memory_mib, energy_mj, artifact_mib. Repeatable.",
+    ),
+]
+MinSqnr = Annotated[
+    float | None,
+    typer.Option(
+        "--min-sqnr",
+        metavar="DB",
+        help="Least signal-to-noise ratio, where the outputs are not class scores.  [default: 10]",
     ),
 ]
 Name = Annotated[str | None, typer.Option(help="Release name; default: the file's stem.")]

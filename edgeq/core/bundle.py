@@ -12,11 +12,11 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from edgeq.core.profile import Budgets
+from edgeq.core.profile import Budgets, Precision
 from edgeq.errors import BundleError
 
 MANIFEST = "manifest.json"
@@ -44,6 +44,8 @@ _ZIP_ERRORS = (
 
 _RELEASE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$"
 ReleaseName = Annotated[str, Field(pattern=_RELEASE_NAME)]
+Share = Annotated[float, Field(ge=0, le=1)]
+_ROUNDING = 1e-6
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -83,14 +85,24 @@ class CalibrationEntry(_Part):
 class QualityEntry(_Part):
     """Artifact against float, on the host. ``origin``: evaluation, calibration or random inputs."""
 
-    samples: int
-    origin: str
+    samples: Annotated[int, Field(ge=0)]
+    origin: Literal["evaluation", "calibration", "random"]
     sqnr_db: float | None = None
-    cosine: float | None = None
-    top1_agreement: float | None = None
-    float_accuracy: float | None = None
-    artifact_accuracy: float | None = None
-    accuracy_drop: float | None = None
+    cosine: Annotated[float, Field(ge=-1.001, le=1.001)] | None = None
+    top1_agreement: Share | None = None
+    float_accuracy: Share | None = None
+    artifact_accuracy: Share | None = None
+    accuracy_drop: Annotated[float, Field(ge=-1, le=1)] | None = None
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        before, after, drop = self.float_accuracy, self.artifact_accuracy, self.accuracy_drop
+        if before is None or after is None or drop is None:
+            if (before, after, drop) != (None, None, None):
+                raise ValueError("accuracy is known in part only")
+        elif abs(before - after - drop) > _ROUNDING:
+            raise ValueError("accuracy_drop is not the difference of the accuracies")
+        return self
 
 
 class Manifest(_Part):
@@ -101,8 +113,8 @@ class Manifest(_Part):
     version: Annotated[int, Field(ge=1)]
     profile: str
     format: Literal["tflite"]
-    precision: str
-    requested_precision: str
+    precision: Precision
+    requested_precision: Precision
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     files: dict[str, FileEntry]
@@ -219,7 +231,7 @@ def _manifest(data: bytes, origin: str) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise _damaged(origin, f"manifest.json: {where}: {first['msg'].lower()}") from error
+        raise _damaged(origin, f"manifest.json: {where}: {first['msg']}") from error
     except (ValueError, UnicodeDecodeError, RecursionError) as error:
         raise _damaged(origin, f"manifest.json: {error}") from error
     if not set(manifest.files) >= REQUIRED or not set(manifest.files) <= ALLOWED:

@@ -72,9 +72,16 @@ def refuse_unusable(samples: Samples, inputs: Sequence[TensorSpec]) -> None:
 
 
 def audit(
-    calibration: Samples | None, evaluation: Samples | None, settings: Input, count: int
+    calibration: Samples | None,
+    evaluation: Samples | None,
+    settings: Input,
+    count: int,
+    classes: int | None = None,
 ) -> tuple[str, ...]:
-    """What looks wrong with all the data of which ``count`` samples calibrate."""
+    """What looks wrong with all the data of which ``count`` samples calibrate.
+
+    ``classes``: how many the model has; None when its output is no row of class scores.
+    """
     found: list[str] = []
     for name, samples in (("calibration", calibration), ("evaluation", evaluation)):
         if samples is not None:
@@ -82,6 +89,8 @@ def audit(
             found += _constant(name, samples)
             found += _duplicates(name, samples)
             found += _range_against_settings(name, samples, settings)
+    if evaluation is not None and classes is not None:
+        found += _other_classes(evaluation, classes)
     if calibration is not None:
         found += _too_few(min(count, calibration.count))
         if evaluation is not None:
@@ -159,7 +168,8 @@ def _missing_classes(calibration: Samples, evaluation: Samples) -> Iterator[str]
     if calibration.labels is None or evaluation.labels is None:
         return
     if calibration.label_names and evaluation.label_names:
-        missing = [n for n in evaluation.label_names if n not in calibration.label_names]
+        there = _names_with_samples(calibration)
+        missing = [n for n in _names_with_samples(evaluation) if n not in there]
         unknown = [n for n in calibration.label_names if n not in evaluation.label_names]
     else:
         missing = sorted(
@@ -173,6 +183,26 @@ def _missing_classes(calibration: Samples, evaluation: Samples) -> Iterator[str]
             f"classes missing from the evaluation data: {_named(unknown)}; class numbers follow "
             "the evaluation folders, so labels may be shifted"
         )
+
+
+def _names_with_samples(samples: Samples) -> list[str]:
+    """An empty class folder has a name, but no sample."""
+    labels = () if samples.labels is None else np.unique(samples.labels).tolist()
+    return [samples.label_names[label] for label in labels]
+
+
+def _other_classes(evaluation: Samples, classes: int) -> Iterator[str]:
+    """Folders are numbered by their order, so one that is missing shifts all after it."""
+    if evaluation.labels is None:
+        return
+    names = len(evaluation.label_names)
+    if names and names != classes:
+        yield (
+            f"the evaluation data has {names} class folders, the model {classes} classes: class "
+            "numbers follow the sorted names of the folders, so labels may be shifted"
+        )
+    elif not names and (there := len(np.unique(evaluation.labels))) != classes:
+        yield f"the evaluation data has samples of {there} classes, the model {classes} classes"
 
 
 def _overlap(calibration: Samples, evaluation: Samples) -> Iterator[str]:

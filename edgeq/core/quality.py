@@ -23,6 +23,8 @@ from edgeq.errors import DataError, ModelError
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Classes = npt.NDArray[np.int64]
+_ENOUGH = 20
+_MARGIN = 0.05
 QualitySource = Literal["evaluation", "calibration", "random"]
 
 
@@ -151,6 +153,26 @@ def _cosine(one: Doubles, other: Doubles) -> float:
     products = np.sum(one * other, axis=1)
     cosines = np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
     return float(np.mean(np.clip(np.where(both_zero, 1.0, cosines), -1.0, 1.0)))
+
+
+def classes_of(outputs: Sequence[TensorSpec], inputs: Sequence[TensorSpec]) -> int | None:
+    """How many classes a model has by its shapes; None when they do not tell."""
+    sides = [side for side in outputs[0].shape[1:] if side != 1] if len(outputs) == 1 else []
+    if len(sides) != 1 or outputs[0].shape[-1] != sides[0]:
+        return None
+    as_wide = any(int(np.prod(spec.shape[1:])) == sides[0] for spec in inputs)
+    return None if as_wide else sides[0]
+
+
+def guesses(quality: Quality, classes: int | None) -> bool:
+    """Whether the float model is about as often right as a guess would be.
+
+    Half as much above chance still counts as a guess, but no more than 5 points: two classes.
+    """
+    if quality.float_accuracy is None or classes is None or quality.samples < _ENOUGH:
+        return False
+    chance = 1 / classes
+    return quality.float_accuracy <= chance + min(chance / 2, _MARGIN)
 
 
 def _no_classes(outputs: Sequence[Floats], inputs: Sequence[TensorSpec]) -> str:

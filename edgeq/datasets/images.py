@@ -1,4 +1,8 @@
-"""A folder of images; its sub-folders, if any, are the classes."""
+"""A folder of images; its sub-folders, if any, are the classes.
+
+Folders whose names are all whole numbers are the classes of those numbers, from 0. Else the classes
+are numbered from 0 in the sorted order of the names; a folder without images keeps its number.
+"""
 
 import math
 import warnings
@@ -20,6 +24,7 @@ _SUFFIXES = frozenset(
 _MAX_PIXELS = 100_000_000  # 300 MB as RGB; a 100-megapixel photograph still passes
 _MODES = {"rgb": "RGB", "bgr": "RGB", "gray": "L"}
 _SHOWN = 3
+_MAX_DIGITS = 6  # a longer name is a date or an article's number, which no model counts to
 
 
 def make() -> "ImageFolder":
@@ -72,7 +77,8 @@ def _listing(
         notes = tuple(_odd_files(path))
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
-    classes = {name: images for name, images in classes.items() if images}
+    if not any(classes.values()):
+        classes = {}
     if flat and classes:
         raise DataError(
             f"{path} holds images beside class folders, as {flat[0].name} beside "
@@ -86,9 +92,29 @@ def _listing(
         )
     if flat:
         return flat, None, (), notes
-    labels = [number for number, images in enumerate(classes.values()) for _ in images]
+    numbers = _numbers(tuple(classes))
+    labels = [
+        number
+        for number, images in zip(numbers, classes.values(), strict=True)
+        for _ in images
+    ]
     files = [image for images in classes.values() for image in images]
-    return files, np.array(labels, np.int64), tuple(classes), notes + _order_notes(tuple(classes))
+    names = tuple(classes) if numbers == list(range(len(classes))) else ()
+    empty = [name for name, images in classes.items() if not images]
+    if empty:
+        notes += (f"{path} has class folders without images: {_named(empty)}",)
+    return files, np.array(labels, np.int64), names, notes
+
+
+def _numbers(names: Sequence[str]) -> list[int]:
+    """The class numbers of folders in sorted order: what they say, or their place."""
+    if all(name.isascii() and name.isdecimal() and len(name) <= _MAX_DIGITS for name in names):
+        return [int(name) for name in names]
+    return list(range(len(names)))
+
+
+def _named(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
 
 
 def _is_image(path: Path) -> bool:
@@ -107,18 +133,7 @@ def _odd_files(path: Path) -> Iterator[str]:
         if item.is_file() and not item.name.startswith(".") and not _is_image(item)
     )
     if odd:
-        shown = ", ".join(odd[:_SHOWN]) + (", …" if len(odd) > _SHOWN else "")
-        yield f"{path} holds {len(odd)} files that are no images and were left out: {shown}"
-
-
-def _order_notes(names: Sequence[str]) -> tuple[str, ...]:
-    """Class numbers follow the sorted names; with numbers as names that may surprise."""
-    if all(name.isdecimal() for name in names) and list(names) != sorted(names, key=int):
-        return (
-            f"class folders are numbered in the order of their names: {', '.join(names[:4])}, …; "
-            "rename them with leading zeros if the model counts otherwise",
-        )
-    return ()
+        yield f"{path} holds {len(odd)} files that are no images and were left out: {_named(odd)}"
 
 
 def _read_image(path: Path, layout: tensors.ImageLayout) -> npt.NDArray[np.float32]:

@@ -39,9 +39,14 @@ def read(folder: Path, origin: str) -> Samples:
             label_names=tuple(facts["label_names"]),
             origin=facts["origin"],
             sha256=facts["sha256"],
-            warnings=tuple(facts["warnings"]),
+            warnings=tuple(_renamed(text, facts["origin"], origin) for text in facts["warnings"]),
         )
     return replace(samples, origin=origin)
+
+
+def _renamed(text: str, before: str, now: str) -> str:
+    """A warning that begins with what an earlier run called the same data."""
+    return now + text.removeprefix(before) if text.startswith(f"{before} ") else text
 
 
 def remove(folder: Path) -> None:

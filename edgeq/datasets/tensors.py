@@ -125,7 +125,16 @@ def fit(array: npt.NDArray[np.generic], spec: TensorSpec, origin: str) -> Floats
             f"takes {_shown(wanted)}",
             hint=f"save an array of shape (samples, {', '.join(map(str, wanted))})",
         )
-    return np.ascontiguousarray(array.reshape(len(array), *wanted), dtype=np.float32)
+    with np.errstate(over="ignore"):
+        floats = np.ascontiguousarray(array.reshape(len(array), *wanted), dtype=np.float32)
+    lost = (np.isinf(floats) & np.isfinite(array).reshape(floats.shape)).reshape(len(array), -1)
+    if lost.any():
+        raise DataError(
+            f"sample {int(lost.any(axis=1).argmax())} of {origin} has values beyond float32's "
+            f"range, {np.finfo(np.float32).max:.2g}",
+            hint="remove them, or mend what wrote them",
+        )
+    return floats
 
 
 def fit_labels(array: npt.NDArray[np.generic], count: int, origin: str) -> npt.NDArray[np.int64]:

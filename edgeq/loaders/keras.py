@@ -56,7 +56,7 @@ class KerasLoader:
         if not options.trust:
             keras_config.refuse_code(config, source.path.name)
         readable = _mended_copy(source, config, folder)
-        keras_model = _load(source, readable, trust=options.trust)
+        keras_model = _load(source, readable, config, trust=options.trust)
         pinned, answer = _pin_batch(source, keras_model, options)
         path = folder / pivot.NAME
         tensorflow.convert_keras(source, pinned, path)
@@ -185,7 +185,7 @@ def _checked_keras(source: Source, mended: keras_config.Json, folder: Path) -> P
     return copy
 
 
-def _load(source: Source, path: Path, *, trust: bool) -> Any:  # noqa: ANN401  Keras is untyped
+def _load(source: Source, path: Path, config: keras_config.Json, *, trust: bool) -> Any:  # noqa: ANN401
     os.environ["KERAS_BACKEND"] = "tensorflow"
     import keras
 
@@ -194,8 +194,15 @@ def _load(source: Source, path: Path, *, trust: bool) -> Any:  # noqa: ANN401  K
     try:
         return keras.models.load_model(path, compile=False, safe_mode=not trust)
     except tensorflow.ERRORS as error:
+        name = f"Keras {keras.__version__} cannot load {source.path.name}"
+        if foreign := keras_config.foreign_class(config):
+            raise ModelError(
+                f"{name}: {foreign} is not known to Keras, and its code is no part of the file",
+                hint="save it as a SavedModel, which holds the graph instead of the code: "
+                "model.export(FOLDER)",
+            ) from error
         raise ModelError(
-            f"Keras {keras.__version__} cannot load {source.path.name}: {tensorflow.reason(error)}",
+            f"{name}: {tensorflow.reason(error)}",
             hint="save it as a SavedModel with the Keras that made it: model.export(FOLDER)",
         ) from error
 
@@ -232,7 +239,12 @@ def _pin_batch(
 
     def answer(batch: Mapping[str, Array]) -> dict[str, Array]:
         arrays = keras.tree.map_structure(lambda tensor: batch[names[id(tensor)]], given)
-        outputs = model(arrays, training=False)
+        try:
+            outputs = model(arrays, training=False)
+        except tensorflow.errors() as error:
+            raise ModelError(
+                f"TensorFlow cannot run {source.path.name}: {tensorflow.reason(error)}"
+            ) from error
         if isinstance(outputs, dict):
             return {name: np.asarray(value) for name, value in outputs.items()}
         flat = keras.tree.flatten(outputs)

@@ -57,9 +57,26 @@ _OPERATIONS = ("keras.src.ops.", "keras.ops.")
 _DROPPED = {
     "groups": (("DepthwiseConv1D", "DepthwiseConv2D", "SeparableConv1D", "SeparableConv2D",
                 "Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"), 1),
-    "time_major": (("LSTM", "GRU", "SimpleRNN", "RNN"), False),
+    "time_major": (("LSTM", "GRU", "SimpleRNN", "RNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"),
+                   False),
     "ragged": (("InputLayer",), False),
+    "noise_shape": (("SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D"), None),
+    "causal": (("Attention", "AdditiveAttention"), False),
+    "renorm": (("BatchNormalization",), False),
+    "virtual_batch_size": (("BatchNormalization",), None),
+    "adjustment": (("BatchNormalization",), None),
 }  # fmt: skip
+# Likewise, harmless at any value: how weights that are loaded would have been made, or which of
+# several equal ways of computing is taken.
+_KERNEL = ("kernel_initializer", "kernel_regularizer", "kernel_constraint")
+_DROPPED_ALWAYS = {
+    **dict.fromkeys(
+        ("SeparableConv1D", "SeparableConv2D", "DepthwiseConv1D", "DepthwiseConv2D"), _KERNEL
+    ),
+    **dict.fromkeys(("SimpleRNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"), ("implementation",)),
+    "BatchNormalization": ("fused",),
+    "MultiHeadAttention": ("query_shape", "key_shape", "value_shape"),
+}
 _MAX_DEPTH = 200
 
 
@@ -107,6 +124,16 @@ def refuse_code(config: Json, name: str) -> None:
             )
 
 
+def foreign_class(config: Json) -> str | None:
+    """The first class that is not Keras's own and whose code the config does not carry."""
+    for node in _objects(config):
+        kind = node.get("class_name")
+        if isinstance(kind, str) and kind not in ("Lambda", "__lambda__"):
+            if not _is_keras(node, kind):
+                return _shown(node, kind)
+    return None
+
+
 def mend(config: Json) -> Json:
     """The same model as Keras 3 wants it; the very same config where there is nothing to mend."""
     match config:
@@ -124,21 +151,42 @@ def _mend_object(node: dict[str, Json]) -> Json:
     if kind == "TensorShape":  # Keras 2's build_input_shape
         return node.get("items")
     if kind == "Sequential" and isinstance(inner, list):  # Keras before 2.2.3
-        return {**node, "config": {"name": "sequential", "layers": inner}}
+        return {**node, "config": {"name": "sequential", "layers": _with_input(inner)}}
     if not isinstance(inner, dict):
         return node
+    if kind == "Sequential":
+        return {**node, "config": {**inner, "layers": _with_input(inner.get("layers"))}}
     if kind == "Policy":  # Keras 2.4's name of a dtype policy
         return inner.get("name")
     if kind == "Model" and "layers" in inner:  # Functional, before Keras 2.3
         node = {**node, "class_name": "Functional"}
     if kind in ("BatchNormalizationV1", "BatchNormalizationV2"):
-        node = {**node, "class_name": "BatchNormalization"}
-    dropped = {
+        kind = "BatchNormalization"
+        node = {**node, "class_name": kind}
+    dropped = set(_DROPPED_ALWAYS.get(kind, ())) | {
         key
         for key, (kinds, neutral) in _DROPPED.items()
         if kind in kinds and inner.get(key, ...) == neutral
     }
     return {**node, "config": {k: v for k, v in inner.items() if k not in dropped}}
+
+
+def _with_input(layers: Json) -> Json:
+    """Keras before 2.4 wrote a Sequential's input as an argument of its first layer."""
+    first = layers[0] if isinstance(layers, list) and layers else None
+    inner = first.get("config") if isinstance(first, dict) else None
+    if not isinstance(layers, list) or not isinstance(first, dict) or not isinstance(inner, dict):
+        return layers
+    if first.get("class_name") == "InputLayer" or "batch_input_shape" not in inner:
+        return layers
+    given: dict[str, Json] = {
+        "batch_input_shape": inner["batch_input_shape"],
+        "dtype": "int32" if first.get("class_name") == "Embedding" else "float32",
+        "name": f"{inner.get('name', 'first')}_input",
+    }
+    plain = {k: v for k, v in inner.items() if k not in ("batch_input_shape", "input_length")}
+    entry: Json = {"class_name": "InputLayer", "config": given}
+    return [entry, {**first, "config": plain}, *layers[1:]]
 
 
 def _objects(config: Json, depth: int = 0) -> Iterator[Mapping[str, Json]]:

@@ -20,6 +20,15 @@ Doubles = npt.NDArray[np.float64]
 Answer = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 """The source model's outputs by name, for inputs by name."""
 
+
+class RejectedSampleError(ModelError):
+    """``place``: of the batch that the model could not take."""
+
+    def __init__(self, place: int, cause: ModelError) -> None:
+        super().__init__(cause.message, hint=cause.hint)
+        self.place = place
+
+
 _INPUT_TYPES = frozenset({"float32", "int8", "uint8", "int16", "int32", "int64", "bool"})
 
 
@@ -34,11 +43,13 @@ def finish(
 
     Raises:
         ModelError: it computes nothing, gives NaN, or other answers than its source.
+        RejectedSampleError: its source, or it, cannot take one of the batches.
     """
     runner = tflite.Runner(path)
     describe(source, path, runner.tensors)
     batches = probe(runner.tensors.inputs)
-    largest = max((_difference(source, runner, answer, batch) for batch in batches), default=0.0)
+    differences = (_difference(source, runner, answer, *item) for item in enumerate(batches))
+    largest = max(differences, default=0.0)
     return FloatModel(
         path=path,
         sha256=digest.of_file(path),
@@ -71,12 +82,18 @@ def describe(source: Source, path: Path, tensors: tflite.Tensors) -> None:
             )
 
 
-def _difference(source: Source, runner: tflite.Runner, answer: Answer, batch: Batch) -> float:
+def _difference(
+    source: Source, runner: tflite.Runner, answer: Answer, place: int, batch: Batch
+) -> float:
     """Largest absolute difference over all outputs."""
     names = [spec.name for spec in runner.tensors.inputs]
-    expected = answer(dict(zip(names, batch, strict=True)))
+    try:
+        expected = answer(dict(zip(names, batch, strict=True)))
+        outputs = runner.run(batch)
+    except ModelError as error:
+        raise RejectedSampleError(place, error) from error
     largest = 0.0
-    for spec, raw in zip(runner.tensors.outputs, runner.run(batch), strict=True):
+    for spec, raw in zip(runner.tensors.outputs, outputs, strict=True):
         if spec.name not in expected:
             raise ModelError(
                 f"the pivot of {source.path.name} has an output {spec.name} that its source "

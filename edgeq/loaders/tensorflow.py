@@ -1,5 +1,6 @@
 """What the loaders that need TensorFlow share: its converter and its errors."""
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ ERRORS = (
     NotImplementedError, IndexError, AssertionError,
 )  # fmt: skip
 _REASON_CHARACTERS = 300
+_CAUSE = "Exception encountered:"
 
 
 def version() -> str:
@@ -53,9 +55,12 @@ def convert_function(source: Source, function: Any, module: Any, path: Path) -> 
 
 
 def reason(error: BaseException) -> str:
-    """The first line that says something."""
+    """The line that says most: what Keras wrapped into longer ones, else the first."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:_REASON_CHARACTERS]
+    causes = [line for line in lines if line.startswith(_CAUSE)]
+    telling = causes[-1].removeprefix(_CAUSE).strip() if causes else ""
+    telling = telling or (lines[0] if lines else type(error).__name__)
+    return textwrap.shorten(telling, _REASON_CHARACTERS, placeholder=" …")
 
 
 def _write(source: Source, converter: Any, path: Path) -> None:  # noqa: ANN401  untyped

@@ -1,5 +1,6 @@
 """The pivot quantized by ai-edge-quantizer: min/max calibration, weights per channel."""
 
+import textwrap
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,13 +13,14 @@ import numpy as np
 from edgeq import digest, tflite
 from edgeq.core.model import Artifact, FloatModel
 from edgeq.core.samples import Samples
-from edgeq.errors import ModelError
+from edgeq.errors import DataError, GateError, ModelError
 from edgeq.ports import Recipe
 
 NAME = "model.tflite"
 _SIGNATURE = "serving_default"
 _THREADS = 2
 _NEED_CALIBRATION = "int8"
+_LOOP = "WHILE"
 # What ai-edge-quantizer raises for graphs beyond it; it has no error class of its own.
 _ERRORS = (
     ValueError, RuntimeError, KeyError, IndexError, NotImplementedError, AttributeError, TypeError,
@@ -42,7 +44,7 @@ class TfliteQuantizer:
         used = calibration if precision == _NEED_CALIBRATION else None
         path = folder / NAME
         path.write_bytes(_quantized(pivot, replace(recipe, precision=precision), used))
-        tensors = _try(pivot, path)
+        tensors = _try(pivot, path, precision)
         notes += _left_in_float(path, precision)
         return Artifact(
             path=path,
@@ -81,13 +83,54 @@ def _quantized(pivot: FloatModel, recipe: Recipe, calibration: Samples | None) -
                 ranges, enable_progress_report=False
             )
             return bytes(result.quantized_model)
-    except _ERRORS as error:
-        others = [p for p in ("int8-dynamic", "fp16", "float32") if p != recipe.precision]
+    except UnicodeDecodeError as error:
         raise ModelError(
-            f"{pivot.source.path.name} cannot be quantized to {recipe.precision}: "
-            f"{str(error).strip()[:300] or type(error).__name__}",
-            hint=f"try --precision {' or '.join(others)}",
+            f"{pivot.source.path.name} is damaged: a name in it is no text",
+            hint="was the download or the copy cut short?",
         ) from error
+    except _ERRORS as error:
+        if calibration:
+            _refuse_rejected(pivot, calibration)
+        raise ModelError(
+            _why_not(pivot, recipe.precision, error), hint=_other_precisions(recipe.precision)
+        ) from error
+
+
+def _other_precisions(precision: str) -> str:
+    others = [p for p in ("int8-dynamic", "fp16", "float32") if p != precision]
+    return f"try --precision {' or '.join(others)}"
+
+
+def _why_not(pivot: FloatModel, precision: str, error: Exception) -> str:
+    name = pivot.source.path.name
+    if _LOOP in tflite.op_names(pivot.path):
+        # the calibrator cannot see the tensors inside a loop: "Tensor data is null"
+        return f"{name} cannot be quantized to {precision}: it has recurrent layers"
+    reason = textwrap.shorten(str(error), 300, placeholder=" …") or type(error).__name__
+    return f"{name} cannot be quantized to {precision}: {reason}"
+
+
+def _refuse_rejected(pivot: FloatModel, samples: Samples) -> None:
+    """Whether it was a sample that stopped the calibration.
+
+    Raises:
+        DataError: the float model cannot run on one.
+    """
+    runner = tflite.Runner(pivot.path)
+    for i in range(samples.count):
+        try:
+            runner.run(
+                [
+                    array[i : i + 1].astype(spec.dtype)
+                    for array, spec in zip(samples.inputs, pivot.inputs, strict=True)
+                ]
+            )
+        except ModelError as error:
+            raise DataError(
+                f"{pivot.source.path.name} rejects a sample of the calibration data: "
+                f"{error.message}",
+                hint="do its values mean what the model was trained on?",
+            ) from error
 
 
 def _config(recipe: Recipe) -> Any:  # noqa: ANN401  ai-edge-quantizer's recipes are JSON
@@ -163,10 +206,22 @@ def _signature(pivot: FloatModel) -> str:
     return names[0] if names else _SIGNATURE
 
 
-def _try(pivot: FloatModel, path: Path) -> tflite.Tensors:
-    """Load and run it once: a runtime may refuse what the quantizer wrote."""
-    runner = tflite.Runner(path)
-    tensors = runner.tensors
+def _try(pivot: FloatModel, path: Path, precision: str) -> tflite.Tensors:
+    """Load and run it once: a runtime may refuse what the quantizer wrote.
+
+    Raises:
+        GateError: LiteRT refuses it.
+        ModelError: its tensors are not the pivot's.
+    """
+    try:
+        runner = tflite.Runner(path)
+        tensors = runner.tensors
+        runner.run([np.zeros(spec.shape, spec.dtype) for spec in tensors.inputs])
+    except ModelError as error:
+        raise GateError(
+            f"{precision} of {pivot.source.path.name} cannot run in LiteRT: {error.message}",
+            hint=_other_precisions(precision),
+        ) from error
     for before, after in (
         (pivot.inputs, tensors.inputs),
         (pivot.outputs, tensors.outputs),
@@ -176,7 +231,6 @@ def _try(pivot: FloatModel, path: Path) -> tflite.Tensors:
                 f"quantizing {pivot.source.path.name} changed its tensors: "
                 f"{_listed(before)} became {_listed(after)}"
             )
-    runner.run([np.zeros(spec.shape, spec.dtype) for spec in tensors.inputs])
     return tensors
 
 

@@ -18,6 +18,7 @@ _READ_BYTES = 1 << 18
 _SLICE_S = 0.5
 _END_WAIT_S = 5.0
 _OPEN_TIMEOUT_S = 30.0
+_NOTICE_S = 1.0
 
 
 class SshLink:
@@ -161,14 +162,22 @@ def _translated(transport: "Transport", address: str) -> Iterator[None]:
     except TimeoutError:
         raise
     except (paramiko.SSHException, EOFError, OSError) as error:
-        if not transport.is_active():
+        if isinstance(error, EOFError) or not _stands(transport):
             raise _lost(transport, address) from error
         if isinstance(error, OSError):
             raise BrokenPipeError from error
         raise DeviceError(
-            f"{address} does not start a command: {error}",
+            f"{address} does not start a command: {str(error) or type(error).__name__}",
             hint="does the account have a shell, and may it run commands?",
         ) from error
+
+
+def _stands(transport: "Transport") -> bool:
+    """Whether the connection is still there; paramiko's thread may need a moment to see its end."""
+    deadline = time.monotonic() + _NOTICE_S
+    while transport.is_active() and time.monotonic() < deadline:
+        time.sleep(_NOTICE_S / 20)
+    return transport.is_active()
 
 
 def _lost(transport: "Transport", address: str) -> LinkLostError:

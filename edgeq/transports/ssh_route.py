@@ -155,6 +155,9 @@ def parse_address(text: str, origin: str) -> tuple[str | None, str, int | None]:
     plain = re.fullmatch(r"([^:]*)(?::(\d{1,5}))?", rest)
     match = bracketed or plain
     host, port = (match[1], match[2]) if match else (rest, None)
+    _, colon, tail = rest.partition(":")
+    if match is None and colon and ":" not in tail:
+        raise UsageError(f"{origin}: {tail!r} is no port", hint="ports go from 1 to 65535")
     check_host(host, origin)
     if port is not None and not 0 < int(port) < 1 << 16:
         raise UsageError(f"{origin}: {port} is no port", hint="ports go from 1 to 65535")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from edgeq import wire
+from edgeq.agent.memory import oom_kills
 
 FAKE = Path(__file__).parents[1] / "fakes" / "tflite_runtime"
 RUNTIME = wire.Runtime("tflite_runtime", paths=("runtimes/fake",))
@@ -58,7 +59,7 @@ def test_noise_on_standard_output_and_error_disturbs_nothing(device):
     [
         ("crash", "crash", "SIGSEGV"),
         ("abort", "crash", "SIGABRT"),
-        ("murdered", "memory", "killed"),
+        ("murdered", "crash", "killed (SIGKILL)"),
         ("greedy", "memory", "more memory than there is"),
         ("leave", "crash", "status 7"),
         ("bug", "internal", "status 1"),
@@ -171,3 +172,10 @@ def _is_zombie(pid):
         return Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
         return True
+
+
+def test_the_kernels_count_of_kills_for_memory_is_read_or_unknown(tmp_path):
+    assert oom_kills(tmp_path) is None
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/vmstat").write_text("nr_free_pages 7\noom_kill 3\n")
+    assert oom_kills(tmp_path) == 3

@@ -5,49 +5,74 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeq.core import gates
+from edgeq.core.gates import Limits
 from edgeq.core.profile import Budgets
+from edgeq.core.report import QualitySection
 from edgeq.errors import UsageError
 
 
-def quality(**changes):
-    values = {
-        "accuracy_drop": None,
-        "top1_agreement": None,
-        "has_labels": False,
-        "has_real_data": False,
+def quality(*, real=True, limits=None, **figures):
+    section = QualitySection(samples=100, **figures)
+    return gates.quality_gates(section, has_real_data=real, limits=limits)
+
+
+def labelled(drop, agreement=0.98):
+    return {
+        "float_accuracy": 0.9,
+        "artifact_accuracy": 0.9 - drop,
+        "accuracy_drop": 0.9 - (0.9 - drop),
+        "top1_agreement": agreement,
     }
-    return gates.quality_gates(**{**values, **changes})
+
+
+def passed(found):
+    return {gate.name: gate.passed for gate in found}
 
 
 def test_with_labels_the_drop_is_a_gate_of_one_point():
-    (gate,) = quality(has_labels=True, accuracy_drop=0.9 - 0.89, top1_agreement=0.5)
-    assert (gate.name, gate.limit, gate.passed) == ("accuracy_drop", 0.01, True)
-    (gate,) = quality(has_labels=True, accuracy_drop=0.02)
-    assert not gate.passed
+    assert passed(quality(**labelled(0.01))) == {"accuracy_drop": True, "top1_agreement": True}
+    assert not passed(quality(**labelled(0.02)))["accuracy_drop"]
+
+
+def test_with_labels_an_artifact_that_answers_differently_half_the_time_is_ruined():
+    assert passed(quality(**labelled(-0.1, agreement=0.4))) == {
+        "accuracy_drop": True,
+        "top1_agreement": False,
+    }
 
 
 def test_max_drop_is_the_limit_and_fails_where_there_are_no_labels():
-    (gate,) = quality(has_labels=True, accuracy_drop=0.02, max_drop=0.05)
-    assert gate.passed
-    (gate,) = quality(max_drop=0.05)
+    assert passed(quality(limits=Limits(max_drop=0.05), **labelled(0.02)))["accuracy_drop"]
+    (gate,) = quality(real=False, limits=Limits(max_drop=0.05))
     assert (gate.value, gate.passed) == (None, False)
 
 
 def test_without_labels_the_agreement_on_real_data_is_a_gate():
-    (gate,) = quality(has_real_data=True, top1_agreement=0.89)
+    (gate,) = quality(top1_agreement=0.89)
     assert (gate.name, gate.limit, gate.passed) == ("top1_agreement", 0.9, False)
-    (gate,) = quality(has_real_data=True, top1_agreement=0.9)
-    assert gate.passed
-    assert quality(has_real_data=False, top1_agreement=0.1) == ()
-    assert quality(has_real_data=True, top1_agreement=None) == ()
+    assert passed(quality(top1_agreement=0.9)) == {"top1_agreement": True}
+    assert quality(real=False, top1_agreement=0.1) == ()
+
+
+def test_where_there_are_no_class_scores_the_noise_on_real_data_is_a_gate():
+    (gate,) = quality(sqnr_db=1.17)
+    assert (gate.name, gate.limit, gate.passed) == ("sqnr_db", 10, False)
+    assert passed(quality(sqnr_db=38.2)) == {"sqnr_db": True}
+    assert passed(quality(sqnr_db=8.0, limits=Limits(min_sqnr_db=5))) == {"sqnr_db": True}
+    assert quality(sqnr_db=None) == ()
+    assert quality(real=False, sqnr_db=1.0) == ()
 
 
 def test_a_named_agreement_is_a_gate_beside_the_drop():
-    drop, agreement = quality(
-        has_labels=True, accuracy_drop=0.0, top1_agreement=0.97, min_agreement=0.98
-    )
-    assert drop.passed
-    assert not agreement.passed
+    found = quality(limits=Limits(min_agreement=0.99), **labelled(0.0, agreement=0.985))
+    assert passed(found) == {"accuracy_drop": True, "top1_agreement": False}
+    (gate,) = quality(real=False, limits=Limits(min_agreement=0.5))
+    assert (gate.value, gate.passed) == (None, False)
+
+
+def test_a_model_that_failed_on_the_device_fails_a_gate():
+    assert not gates.trial_gate(failures=1).passed
+    assert gates.trial_gate(failures=0).passed
 
 
 @pytest.mark.parametrize(("difference", "passed"), [(0.0, True), (0.01, True), (0.02, False)])

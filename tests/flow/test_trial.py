@@ -73,8 +73,8 @@ def pack(folder, word, offset=0.0):
         format="tflite",
         precision="int8",
         requested_precision="int8",
-        inputs=(),
-        outputs=(),
+        inputs=(bundle.Tensor(name="x", shape=(1, 2), dtype="float32"),),
+        outputs=(bundle.Tensor(name="y", shape=(1, 2), dtype="float32"),),
         files=bundle.describe(files),
         source=bundle.SourceEntry(name="m.h5", kind="keras-h5", sha256="a" * 64, size_bytes=9),
         tools={},
@@ -109,3 +109,4 @@ def test_a_model_that_fails_its_trial_is_taken_back(
     kept = json.loads(user.run("runs", "list", "--json").stdout)[0]
     assert kept["latency"] is None
     assert kept["verdict"]["status"] != "valid"
+    assert not all(gate["passed"] for gate in kept["gates"])
