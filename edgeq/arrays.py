@@ -29,8 +29,8 @@ def unpack(data: bytes, samples: int, fail: Callable[[str], NoReturn]) -> list[A
             fail("its outputs unpack to too much")
         with np.load(io.BytesIO(data), allow_pickle=False) as stored:
             arrays = [stored[str(position)] for position in range(len(stored.files))]
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-        fail(f"its outputs are damaged: {error}")
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile):
+        fail("its outputs are damaged: no plain arrays of numbers")  # numpy would advise pickles
     if not arrays or any(not array.ndim or len(array) != samples for array in arrays):
         fail(f"its outputs are not for {samples} samples")
     return arrays

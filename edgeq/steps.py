@@ -57,7 +57,6 @@ def load(request: LoadRequest, on_progress: OnProgress) -> FloatModel:
         ModelError: the model cannot be used, or its pivot gives other answers.
         DataError: the data cannot be read or used, or the model rejects a sample of it.
     """
-
     numbers: list[int] = []
 
     def probe(inputs: TensorSpecs) -> Sequence[Batch]:

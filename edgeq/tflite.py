@@ -210,7 +210,7 @@ def _text(raw: bytes | str | None) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    """LiteRT glues its messages together: ``… runtimeNode number 8 (…) failed to prepare.``"""
+    # LiteRT glues its messages together: "… runtimeNode number 8 (…) failed to prepare."
     line = str(error).strip().split("\n", 1)[0]
     line = re.sub(r"(?<=\w)\.?(?=Node number \d)", ": ", line).removesuffix(".")
     return textwrap.shorten(line, 300, placeholder=" …")

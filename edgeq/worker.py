@@ -67,7 +67,7 @@ def call(
 
     Raises:
         EdgeqError: what the function raised, same class, message and hint.
-        WorkerError: the child crashed, or went beyond a limit, or the function raised anything else.
+        WorkerError: the child crashed or went beyond a limit, or the function raised another error.
         HostError: the log cannot be written.
     """
     from pydantic import TypeAdapter

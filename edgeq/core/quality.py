@@ -126,7 +126,7 @@ def _refuse_nan(what: str, outputs: Sequence[Floats]) -> None:
         if not np.all(np.isfinite(array)):
             raise ModelError(
                 f"output {place} of the {what} is NaN or infinite",
-                hint="try --precision int8-dynamic or fp16" if what == "artifact" else "",
+                hint="--precision int8-dynamic or fp16" if what == "artifact" else "",
             )
 
 

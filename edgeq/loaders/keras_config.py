@@ -128,9 +128,9 @@ def foreign_class(config: Json) -> str | None:
     """The first class that is not Keras's own and whose code the config does not carry."""
     for node in _objects(config):
         kind = node.get("class_name")
-        if isinstance(kind, str) and kind not in ("Lambda", "__lambda__"):
-            if not _is_keras(node, kind):
-                return _shown(node, kind)
+        is_code = kind in ("Lambda", "__lambda__")
+        if isinstance(kind, str) and not is_code and not _is_keras(node, kind):
+            return _shown(node, kind)
     return None
 
 

@@ -1,5 +1,6 @@
 """What the loaders that need TensorFlow share: its converter and its errors."""
 
+import re
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ ERRORS = (
 )  # fmt: skip
 _REASON_CHARACTERS = 300
 _CAUSE = "Exception encountered:"
+_CALL = "Exception encountered when calling"
+_NOISE = re.compile(r"\x1b\[\d+m|\{\{.*?\}\}")  # bold letters, names of graph nodes
 
 
 def version() -> str:
@@ -56,7 +59,10 @@ def convert_function(source: Source, function: Any, module: Any, path: Path) -> 
 
 def reason(error: BaseException) -> str:
     """The line that says most: what Keras wrapped into longer ones, else the first."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = _NOISE.sub("", str(error))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if len(lines) > 1 and lines[0].startswith(_CALL):
+        del lines[0]
     causes = [line for line in lines if line.startswith(_CAUSE)]
     telling = causes[-1].removeprefix(_CAUSE).strip() if causes else ""
     telling = telling or (lines[0] if lines else type(error).__name__)

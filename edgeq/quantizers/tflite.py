@@ -98,7 +98,7 @@ def _quantized(pivot: FloatModel, recipe: Recipe, calibration: Samples | None) -
 
 def _other_precisions(precision: str) -> str:
     others = [p for p in ("int8-dynamic", "fp16", "float32") if p != precision]
-    return f"try --precision {' or '.join(others)}"
+    return f"--precision {' or '.join(others)}"
 
 
 def _why_not(pivot: FloatModel, precision: str, error: Exception) -> str:
@@ -218,8 +218,9 @@ def _try(pivot: FloatModel, path: Path, precision: str) -> tflite.Tensors:
         tensors = runner.tensors
         runner.run([np.zeros(spec.shape, spec.dtype) for spec in tensors.inputs])
     except ModelError as error:
+        reason = error.message.removeprefix(f"LiteRT cannot load {path.name}: ")
         raise GateError(
-            f"{precision} of {pivot.source.path.name} cannot run in LiteRT: {error.message}",
+            f"{precision} of {pivot.source.path.name} cannot run in LiteRT: {reason}",
             hint=_other_precisions(precision),
         ) from error
     for before, after in (

@@ -253,6 +253,9 @@ def as_keras2_layer(kind: str, config: dict) -> None:
         config.pop("optional", None)
     if kind in ("DepthwiseConv2D", "SeparableConv2D", "Conv2DTranspose"):
         config["groups"] = 1
+    if kind == "SeparableConv2D":
+        config["kernel_initializer"] = config["depthwise_initializer"]
+        config["kernel_regularizer"] = config["kernel_constraint"] = None
 
 
 def keras2_node(node: dict) -> list:

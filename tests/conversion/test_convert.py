@@ -17,7 +17,7 @@ from edgeq.core.noise import random_samples
 from edgeq.core.profile import Conversion, Profile
 from edgeq.core.project import Project
 from edgeq.datasets import stored
-from edgeq.errors import DataError, ModelError
+from edgeq.errors import DataError, GateError, ModelError
 from edgeq.places import Places
 from edgeq.ports import Recipe
 from edgeq.quantizers import tflite as quantizer
@@ -203,7 +203,7 @@ def test_nan_in_the_data_stops_before_quantizing(loaded, places, tmp_path):
         project=Project(),
         calibration=tmp_path / "bad.npz",
     )
-    with pytest.raises((DataError, ModelError), match="NaN"):
+    with pytest.raises(DataError, match=r"sample 11 of .*bad.npz has NaN"):
         convert.convert(asked, places=places, on_progress=quiet)
 
 
@@ -258,7 +258,8 @@ def test_a_loop_is_refused_with_the_precisions_that_do(loaded, tmp_path):
     pivot = pivot_of(loaded, "recurrent.keras")
     with pytest.raises(ModelError, match="cannot be quantized to int8") as caught:
         quantize(pivot, tmp_path, Recipe(precision="int8"))
-    assert caught.value.hint == "try --precision int8-dynamic or fp16 or float32"
+    assert "it has recurrent layers" in caught.value.message
+    assert caught.value.hint == "--precision int8-dynamic or fp16 or float32"
     assert quantize(pivot, tmp_path, Recipe(precision="int8-dynamic")).size_bytes > 0
 
 
@@ -271,6 +272,82 @@ def test_the_model_for_an_int8_profile_is_asked_for(loaded, data, places):
     assert converted.artifact.inputs[0].dtype == "int8"
     quality = verify.verify(converted, predict, places=places, on_progress=quiet).quality
     assert quality.sqnr_db > 15
+
+
+def test_an_int8_file_that_litert_cannot_run_misses_a_gate(loaded, tmp_path):
+    pivot = pivot_of(loaded, "unpreparable.keras")
+    with pytest.raises(GateError, match="int8 of unpreparable.keras cannot run in LiteRT") as caught:
+        quantize(pivot, tmp_path, Recipe(precision="int8"))
+    assert "LiteRT cannot load" not in caught.value.message
+    assert caught.value.hint == "--precision int8-dynamic or fp16 or float32"
+
+
+@pytest.mark.parametrize("name", ["tokens.keras", "tokens.tflite"])
+def test_a_sample_that_the_model_rejects_is_a_matter_of_the_data(loaded, places, tmp_path, name):
+    if name == "tokens.tflite":
+        source = pivot_of(loaded, "tokens.keras").path
+        (tmp_path / name).write_bytes(source.read_bytes())
+    words = np.zeros((40, 6), np.int32)
+    words[5] = 7_000_000
+    np.savez(tmp_path / "words.npz", features=words)
+    asked = ConvertJob(
+        model=(tmp_path if name == "tokens.tflite" else loaded.models) / name,
+        profile=PROFILE,
+        project=Project(),
+        calibration=tmp_path / "words.npz",
+    )
+    with pytest.raises(DataError, match="rejects .*sample 5 of ") as caught:
+        convert.convert(asked, places=places, on_progress=quiet)
+    assert "Exception encountered" not in caught.value.message
+
+
+def test_a_name_in_the_model_that_is_no_text_is_damage(loaded, tmp_path):
+    pivot = pivot_of(loaded, "cnn.tflite")
+    damaged = tmp_path / "pivot.tflite"
+    damaged.write_bytes(pivot.path.read_bytes().replace(b"image", b"\xff\xfemag"))
+    with pytest.raises(ModelError, match="is damaged"):
+        quantize(replace(pivot, path=damaged), tmp_path, Recipe(precision="int8"))
+
+
+def test_a_float_model_that_guesses_is_told(loaded, places, tmp_path):
+    pixels = np.random.default_rng(1).random((40, 8, 8, 3)).astype(np.float32)
+    answers = predict(loaded.models / "cnn.tflite", [pixels])[0].argmax(axis=1)
+    for name, labels in (("right", answers), ("wrong", (answers + 1) % 3)):
+        np.savez(tmp_path / f"{name}.npz", features=pixels, labels=labels)
+        asked = ConvertJob(
+            model=loaded.models / "cnn.tflite",
+            profile=PROFILE,
+            project=Project(),
+            evaluation=tmp_path / f"{name}.npz",
+        )
+        converted = convert.convert(asked, places=places, on_progress=quiet)
+        said = verify.verify(converted, predict, places=places, on_progress=quiet).warnings
+        assert bool(said) == (name == "wrong")
+    assert "right on only 0% of 40 samples" in said[0]
+
+
+def test_warnings_name_the_data_as_it_is_called_this_time(loaded, data, places):
+    (data / "calibration" / "a" / "notes.txt").write_text("x")
+    model = loaded.models / "cnn.tflite"
+    convert.convert(job(model, data), places=places, on_progress=quiet)
+    moved = data / "moved"
+    moved.mkdir()
+    (data / "calibration").rename(moved / "calibration")
+    (data / "evaluation").rename(moved / "evaluation")
+    said = convert.convert(job(model, moved), places=places, on_progress=quiet).warnings
+    assert f"{moved / 'calibration'} holds 1 files that are no images" in " | ".join(said)
+    assert not any(text.startswith(f"{data / 'calibration'} ") for text in said)
+
+
+def test_an_empty_class_folder_added_later_shifts_the_labels(loaded, data, places):
+    asked = job(loaded.models / "cnn.tflite", data)
+    convert.convert(asked, places=places, on_progress=quiet)
+    (data / "evaluation" / "aa").mkdir()
+    again = convert.convert(asked, places=places, on_progress=quiet)
+    assert sorted(set(again.evaluation.labels.tolist())) == [0, 2, 3]
+    said = " | ".join(again.warnings)
+    assert "has class folders without images: aa" in said
+    assert "the evaluation data has 4 class folders, the model 3 classes" in said
 
 
 def quantize(pivot, folder, recipe):

@@ -15,7 +15,7 @@ import pytest
 from edgeq import sources, steps, worker
 from edgeq.core.project import Input
 from edgeq.errors import ModelError, WorkerError
-from edgeq.loaders import keras_config
+from edgeq.loaders import keras_config, tensorflow
 from edgeq.ports import LoadOptions
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -96,7 +96,7 @@ def test_whole_number_inputs_keep_their_type(loaded):
         ("nan.keras", "is NaN or infinite itself", "edgeq.toml"),
         ("empty.keras", "empty.keras is an empty model", "before it was built"),
         ("unbuilt.keras", "unbuilt.keras is an empty model", "before it was built"),
-        ("custom.keras trusted", "cannot load custom.keras", "SavedModel"),
+        ("custom.keras trusted", "Doubled is not known to Keras, and its code is no", "SavedModel"),
     ],
 )
 def test_what_cannot_be_used_is_refused_with_the_mend(loaded, name, message, hint):
@@ -343,10 +343,41 @@ def test_old_configs_are_mended_and_new_ones_left_alone():
     assert keras_config.mend(lstm)["config"] == {"units": 2}
     assert keras_config.mend({"class_name": "Policy", "config": {"name": "float32"}}) == "float32"
     assert keras_config.mend({"class_name": "TensorShape", "items": [None, 4]}) == [None, 4]
+    separable = {"kernel_initializer": "zeros", "kernel_constraint": None, "filters": 2}
+    for kind in ("SeparableConv1D", "SeparableConv2D"):
+        mended = keras_config.mend({"class_name": kind, "config": separable})
+        assert mended["config"] == {"filters": 2}
+    dropout = {"class_name": "SpatialDropout2D", "config": {"rate": 0.1, "noise_shape": None}}
+    assert keras_config.mend(dropout)["config"] == {"rate": 0.1}
+    simple = {"class_name": "SimpleRNN", "config": {"units": 2, "implementation": 2}}
+    assert keras_config.mend(simple)["config"] == {"units": 2}
     grouped = {"class_name": "Conv2D", "config": {"groups": 2}}
     assert keras_config.mend(grouped) == grouped
     unlike = {"class_name": "DepthwiseConv2D", "config": {"groups": 2}}
     assert keras_config.mend(unlike) == unlike
+
+
+def test_a_sequential_whose_first_layer_names_the_input_gets_an_input_layer():
+    dense = {"name": "d", "units": 1, "batch_input_shape": [None, 4]}
+    layers = [{"class_name": "Dense", "config": dense}]
+    for config in (layers, {"name": "s", "layers": layers}):
+        mended = keras_config.mend({"class_name": "Sequential", "config": config})
+        first, second = mended["config"]["layers"]
+        assert first["class_name"] == "InputLayer"
+        assert first["config"]["batch_input_shape"] == [None, 4]
+        assert second["config"] == {"name": "d", "units": 1}
+
+
+def test_a_reason_is_the_line_that_tells_it():
+    wrapped = (
+        "Error when deserializing class 'X' using config={'name': 'x'}.\n\n"
+        "Exception encountered: Unrecognized keyword arguments passed to X: {'groups': 1}"
+    )
+    said = tensorflow.reason(ValueError(wrapped))
+    assert said == "Unrecognized keyword arguments passed to X: {'groups': 1}"
+    called = "Exception encountered when calling E.call().\n\n\x1b[1m{{node a}} out of range\x1b[0m"
+    assert tensorflow.reason(ValueError(called)) == "out of range"
+    assert tensorflow.reason(ValueError("word " * 200)).endswith("word …")
 
 
 @pytest.mark.parametrize("damage", ["half", "zeros", "head"])

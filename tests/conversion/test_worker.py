@@ -45,9 +45,10 @@ def test_a_crash_names_the_signal_and_the_log(tmp_path):
     assert str(tmp_path / "log") in caught.value.hint
 
 
-def test_a_bug_in_the_child_is_an_error_and_its_traceback_is_in_the_log(tmp_path):
-    with pytest.raises(WorkerError, match="status 1"):
+def test_a_bug_in_the_child_is_told_by_its_last_line_and_its_traceback_is_in_the_log(tmp_path):
+    with pytest.raises(WorkerError, match="the worker failed: ZeroDivisionError") as caught:
         worker.call(targets.fail, Request(), log=tmp_path / "log")
+    assert caught.value.hint == f"its output is in {tmp_path / 'log'}"
     assert "ZeroDivisionError" in (tmp_path / "log").read_text()
 
 

@@ -161,6 +161,22 @@ def test_wrong_words_are_a_usage_error(user, words, said):
     assert said in user.fails(2, "deploy", "--device", "host", DIGITS, *words)
 
 
+def test_a_report_that_cannot_be_written_is_found_before_anything_is_done(user):
+    said = user.fails(2, "deploy", "--device", "host", DIGITS, *QUICK, "--json", "/no/such/x.json")
+    assert "/no/such/x.json" in said
+    assert not (user.home / ".edgeq").exists()
+
+
+def test_a_model_that_is_not_there_is_exit_5(user):
+    assert "does not exist" in user.fails(5, "deploy", "--device", "host", "no.h5")
+
+
+def test_convert_keeps_the_budget_of_size(user):
+    words = ("convert", DIGITS, "--device", "linux", "--budget", "artifact_mib=0.001")
+    assert "artifact_mib" in user.fails(3, *words)
+    assert not list(user.home.glob("*.tflite"))
+
+
 def test_a_profile_in_a_devices_place_shows_the_line_to_type(user):
     said = user.fails(2, "deploy", "--device", "pi4", DIGITS)
     assert "edgeq devices add pi4 --profile pi4 --host" in said

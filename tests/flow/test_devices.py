@@ -65,3 +65,25 @@ def test_a_one_off_needs_its_key_vouched_for(user, server):
     known.write_text(f"[127.0.0.1]:{server.port} {server.host_key().pin}\n")
     assert user.run(*words).returncode == 0
     assert not (server.home / ".edgeq").exists()
+
+
+def test_this_machines_name_and_profile_are_not_for_others(user, server):
+    host = f"{server.user}@127.0.0.1:{server.port}"
+    words = ("--accept-new", "--host", host, "--identity", server.identity)
+    said = user.fails(2, "devices", "add", "host", "--profile", "linux", *words)
+    assert "this machine" in said
+    said = user.fails(2, "devices", "add", "bench", "--profile", "host", *words)
+    assert "--profile linux" in said
+
+
+def test_a_python_that_hangs_on_the_device_is_passed_over(user, tmp_path, add):
+    bad = tmp_path / "bad" / "python3"
+    bad.parent.mkdir()
+    bad.write_text("#!/bin/sh\nexec sleep 60\n")
+    bad.chmod(0o755)
+    options = sshd.Options(path=f"{bad.parent}:/usr/local/bin:/usr/bin:/bin")
+    with sshd.running(tmp_path / "odd", options) as odd:
+        add(odd, "odd")
+        done = user.run("deploy", "--dry-run", "--device", "odd", "--json", "-", DIGITS)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["python"] != str(bad)
