@@ -78,7 +78,7 @@ def pack_model(
         gates=gates.quality_gates(
             quality, has_real_data=verified.quality.source != "random", limits=limits
         ),
-        warnings=(*converted.warnings, *_unproved(verified.quality.source)),
+        warnings=(*manifest.warnings, *_unproved(verified.quality.source)),
     )
 
 
@@ -157,7 +157,7 @@ def _manifest(
             accuracy_drop=quality.accuracy_drop,
         ),
         budgets=budgets,
-        warnings=converted.warnings,
+        warnings=(*converted.warnings, *verified.warnings),
     )
 
 

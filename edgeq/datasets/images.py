@@ -94,9 +94,7 @@ def _listing(
         return flat, None, (), notes
     numbers = _numbers(tuple(classes))
     labels = [
-        number
-        for number, images in zip(numbers, classes.values(), strict=True)
-        for _ in images
+        number for number, images in zip(numbers, classes.values(), strict=True) for _ in images
     ]
     files = [image for images in classes.values() for image in images]
     names = tuple(classes) if numbers == list(range(len(classes))) else ()

@@ -21,6 +21,7 @@ _SIGNATURE = "serving_default"
 _THREADS = 2
 _NEED_CALIBRATION = "int8"
 _LOOP = "WHILE"
+_GATES = frozenset({"LOGISTIC", "TANH"})  # what an LSTM's or GRU's cell is made of
 # What ai-edge-quantizer raises for graphs beyond it; it has no error class of its own.
 _ERRORS = (
     ValueError, RuntimeError, KeyError, IndexError, NotImplementedError, AttributeError, TypeError,
@@ -103,8 +104,9 @@ def _other_precisions(precision: str) -> str:
 
 def _why_not(pivot: FloatModel, precision: str, error: Exception) -> str:
     name = pivot.source.path.name
-    if _LOOP in tflite.op_names(pivot.path):
-        # the calibrator cannot see the tensors inside a loop: "Tensor data is null"
+    ops = frozenset(tflite.op_names(pivot.path))
+    # the calibrator cannot see inside a loop, nor all of one unrolled: "Tensor data is null"
+    if _LOOP in ops or ("Tensor data is null" in str(error) and ops >= _GATES):
         return f"{name} cannot be quantized to {precision}: it has recurrent layers"
     reason = textwrap.shorten(str(error), 300, placeholder=" …") or type(error).__name__
     return f"{name} cannot be quantized to {precision}: {reason}"

@@ -42,6 +42,8 @@ def build(folder: Path) -> None:
     tokens().save(folder / "tokens.keras")
     binary().save(folder / "binary.keras")
     recurrent().save(folder / "recurrent.keras")
+    recurrent(unroll=True).save(folder / "unrolled.keras")
+    unpreparable().save(folder / "unpreparable.keras")
     broken().save(folder / "nan.keras")
     nested().save(folder / "nested.keras")
     separable().save(folder / "separable_plain.h5")
@@ -129,9 +131,24 @@ def binary() -> keras.Model:
     return keras.Sequential([keras.Input((8,)), L.Dense(8, "relu"), L.Dense(1, "sigmoid")])
 
 
-def recurrent() -> keras.Model:
+def unpreparable() -> keras.Model:
+    """Weights of channels so far apart that XNNPACK refuses the int8 scales."""
+    x = image = keras.Input((8, 8, 1))
+    x = L.Conv2D(16, 3, padding="same", activation="relu")(x)
+    x = L.DepthwiseConv2D(3, padding="same", activation="relu", name="apart")(x)
+    x = L.Conv2D(16, 1, activation="relu", name="together")(x)
+    model = keras.Model(image, L.Dense(10, activation="softmax")(L.GlobalAveragePooling2D()(x)))
+    scale = np.logspace(-4, 4, 16).astype(np.float32)
+    kernel, bias = model.get_layer("apart").get_weights()
+    model.get_layer("apart").set_weights([kernel * scale[None, None, :, None], bias * scale])
+    kernel, bias = model.get_layer("together").get_weights()
+    model.get_layer("together").set_weights([kernel / scale[None, None, :, None], bias])
+    return model
+
+
+def recurrent(unroll: bool = False) -> keras.Model:
     sound = keras.Input((10, 4))
-    return keras.Model(sound, L.Dense(2)(L.LSTM(6)(sound)))
+    return keras.Model(sound, L.Dense(2)(L.LSTM(6, unroll=unroll)(sound)))
 
 
 def fixed_batch() -> keras.Model:

@@ -254,8 +254,9 @@ def test_another_process_makes_the_same_bytes(loaded, tmp_path, precision):
     assert quantize(pivot, here, request.recipe).sha256 == elsewhere.sha256
 
 
-def test_a_loop_is_refused_with_the_precisions_that_do(loaded, tmp_path):
-    pivot = pivot_of(loaded, "recurrent.keras")
+@pytest.mark.parametrize("name", ["recurrent.keras", "unrolled.keras"])
+def test_a_loop_is_refused_with_the_precisions_that_do(loaded, tmp_path, name):
+    pivot = pivot_of(loaded, name)
     with pytest.raises(ModelError, match="cannot be quantized to int8") as caught:
         quantize(pivot, tmp_path, Recipe(precision="int8"))
     assert "it has recurrent layers" in caught.value.message
@@ -276,7 +277,9 @@ def test_the_model_for_an_int8_profile_is_asked_for(loaded, data, places):
 
 def test_an_int8_file_that_litert_cannot_run_misses_a_gate(loaded, tmp_path):
     pivot = pivot_of(loaded, "unpreparable.keras")
-    with pytest.raises(GateError, match="int8 of unpreparable.keras cannot run in LiteRT") as caught:
+    with pytest.raises(
+        GateError, match=r"int8 of unpreparable.keras cannot run in LiteRT"
+    ) as caught:
         quantize(pivot, tmp_path, Recipe(precision="int8"))
     assert "LiteRT cannot load" not in caught.value.message
     assert caught.value.hint == "--precision int8-dynamic or fp16 or float32"
@@ -296,7 +299,7 @@ def test_a_sample_that_the_model_rejects_is_a_matter_of_the_data(loaded, places,
         project=Project(),
         calibration=tmp_path / "words.npz",
     )
-    with pytest.raises(DataError, match="rejects .*sample 5 of ") as caught:
+    with pytest.raises(DataError, match=r"rejects .*sample 5 of ") as caught:
         convert.convert(asked, places=places, on_progress=quiet)
     assert "Exception encountered" not in caught.value.message
 

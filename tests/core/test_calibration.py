@@ -104,6 +104,25 @@ def test_missing_classes_are_told_by_name_or_number():
     assert "classes missing from the calibration data: 2" in bare
 
 
+def test_another_number_of_classes_than_the_models_is_told():
+    named = samples(noise(40), [0, 1] * 20, ("cat", "dog"))
+    bare = samples(noise(40), [0, 1] * 20)
+    for one in (named, bare):
+        assert calibration.audit(None, one, Input(), 40, 2) == ()
+        assert calibration.audit(None, one, Input(), 40, None) == ()
+    (said,) = calibration.audit(None, named, Input(), 40, 3)
+    assert "2 class folders, the model 3 classes" in said
+    assert "labels may be shifted" in said
+    (said,) = calibration.audit(None, bare, Input(), 40, 3)
+    assert "samples of 2 classes, the model 3" in said
+
+
+def test_an_empty_class_folder_of_the_calibration_data_is_a_missing_class():
+    one = samples(noise(40), [0, 2] * 20, ("cat", "cow", "dog"))
+    other = samples(noise(60, seed=1), [0, 1, 2] * 20, ("cat", "cow", "dog"))
+    assert "classes missing from the calibration data: cow" in audit(one, other)
+
+
 def test_a_range_that_is_not_what_edgeq_toml_makes_is_told():
     settings = Input(scale=1 / 255)
     assert audit(samples(noise(40)), settings=settings) == ""

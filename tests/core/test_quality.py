@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from edgeq.core.model import TensorSpec
-from edgeq.core.quality import compare
+from edgeq.core.quality import classes_of, compare, guesses
 from edgeq.errors import DataError, ModelError
 
 SCORES = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7]], np.float32)
@@ -86,6 +86,38 @@ def test_a_reconstruction_or_a_map_is_no_class_scores():
 def test_probabilities_of_as_many_classes_as_features_are_class_scores():
     spec = TensorSpec(name="x", shape=(1, 2), dtype="float32")
     assert compare([SCORES], [SCORES], None, source="random", inputs=[spec]).top1_agreement == 1.0
+
+
+def shaped(*shape):
+    return TensorSpec(name="t", shape=shape, dtype="float32")
+
+
+def test_the_number_of_classes_is_known_of_one_row_of_scores():
+    image = (shaped(1, 8, 8, 3),)
+    assert classes_of((shaped(1, 10),), image) == 10
+    assert classes_of((shaped(1, 1, 1, 10),), image) == 10
+    assert classes_of((shaped(1, 1),), image) is None
+    assert classes_of((shaped(1, 4, 10),), image) is None
+    assert classes_of((shaped(1, 10), shaped(1, 3)), image) is None
+    assert classes_of((shaped(1, 64),), (shaped(1, 64),)) is None
+
+
+@pytest.mark.parametrize(
+    ("share", "samples", "classes", "guessed"),
+    [
+        (0.15, 100, 10, True),
+        (0.16, 100, 10, False),
+        (0.55, 100, 2, True),
+        (0.60, 100, 2, False),
+        (0.10, 19, 10, False),
+        (0.10, 100, None, False),
+    ],
+)
+def test_accuracy_at_chance_level_is_a_guess(share, samples, classes, guessed):
+    labels = np.zeros(samples, np.int64)
+    scores = np.tile(np.array([0.0, 1.0], np.float32), (samples, 1))
+    scores[: round(share * samples)] = [1.0, 0.0]
+    assert guesses(compare([scores], [scores], labels, source="evaluation"), classes) == guessed
 
 
 def test_a_label_beyond_the_classes_is_refused():

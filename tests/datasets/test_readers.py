@@ -66,10 +66,34 @@ def test_files_that_are_no_images_are_left_out_and_told(classes):
     assert "1 files that are no images" in read(classes, image_input()).warnings[0]
 
 
-def test_numbers_as_class_names_in_another_order_are_told(tmp_path):
-    for name in ("1", "2", "10"):
-        save_image(tmp_path / name / "a.png")
-    assert "1, 10, 2" in read(tmp_path, image_input()).warnings[0]
+def test_folders_whose_names_are_whole_numbers_are_the_classes_of_those_numbers(tmp_path):
+    for name in ("0", "2", "10"):
+        save_image(tmp_path / "gaps" / name / "a.png")
+    samples = read(tmp_path / "gaps", image_input())
+    assert sorted(samples.labels.tolist()) == [0, 2, 10]
+    assert samples.label_names == ()
+    for name in ("00", "01"):
+        save_image(tmp_path / "all" / name / "a.png")
+    assert read(tmp_path / "all", image_input()).label_names == ("00", "01")
+    for name in ("20240101", "20240102"):
+        save_image(tmp_path / "dates" / name / "a.png")
+    assert read(tmp_path / "dates", image_input()).labels.tolist() == [0, 1]
+
+
+def test_a_class_folder_without_images_keeps_its_number(classes):
+    (classes / "bee").mkdir()
+    samples = read(classes, image_input())
+    assert samples.label_names == ("ape", "bee", "cat", "dog")
+    assert samples.labels.tolist() == [0, 2, 2, 3, 3, 3]
+    assert "class folders without images: bee" in samples.warnings[0]
+
+
+def test_a_value_beyond_float32_is_told_with_its_sample(tmp_path):
+    values = np.zeros((5, 4))
+    values[3, 1] = 1e300
+    np.save(tmp_path / "a.npy", values)
+    with pytest.raises(DataError, match=r"sample 3 of .*a.npy has values beyond float32"):
+        read(tmp_path / "a.npy", FOUR)
 
 
 def test_images_beside_class_folders_are_refused(classes):
