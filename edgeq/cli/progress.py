@@ -10,7 +10,6 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from edgeq.ports import OnProgress
 
-
 _MIB = 1 << 20
 # Phases that count bytes.
 _BYTES = frozenset({"push"})
