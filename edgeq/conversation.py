@@ -4,7 +4,6 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import NoReturn, TypeVar
 
 from edgeq import wire
@@ -25,14 +24,6 @@ HELLO_S = 60.0
 SILENCE_S = 60.0
 _SHOWN_CHARACTERS = 400
 _TRIAL_WORDS = {"crash": "crashed", "hang": "hung", "memory": "ran out of memory"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """A message with all of its payload."""
-
-    message: wire.Message
-    payload: bytes
 
 
 def silent(phase: str, done: int, total: int) -> None:

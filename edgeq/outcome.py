@@ -89,7 +89,10 @@ def write_report(told: Description) -> Report:
             transfer=_transfer(told),
             timings=TimingsSection(**{step: told.seconds.get(step) for step in _STEPS}),
             warnings=(*found.proved.warnings, *_thread_warnings(told)),
-            missing=() if measured else tuple(Missing(part, reason) for part in _MEASURED),
+            missing=(
+                *found.proved.missing,
+                *(Missing(part, reason) for part in _MEASURED if not measured),
+            ),
             trial_failure=failure,
         )
     )

@@ -17,6 +17,7 @@ from edgeq.core.model import TensorSpec
 from edgeq.core.profile import Budgets
 from edgeq.core.project import Input
 from edgeq.core.report import ArtifactSection, Gate, ModelSection, QualitySection
+from edgeq.core.telemetry import Missing
 from edgeq.errors import BundleError
 from edgeq.ports import Array, Floats
 from edgeq.verify import Verified
@@ -38,6 +39,7 @@ class ProvedBundle:
     Attributes:
         expected: The golden outputs, one array of shape (samples, …) per output.
         gates: Of its quality, on the host.
+        missing: Why a figure of its quality is null.
     """
 
     bundle: Bundle
@@ -46,6 +48,7 @@ class ProvedBundle:
     quality: QualitySection
     expected: tuple[Floats, ...]
     gates: tuple[Gate, ...]
+    missing: tuple[Missing, ...]
     warnings: tuple[str, ...]
 
 
@@ -75,9 +78,8 @@ def pack_model(
         artifact=summary.artifact_section(converted.artifact, converted.pivot.source),
         quality=quality,
         expected=verified.golden_outputs,
-        gates=gates.quality_gates(
-            quality, has_real_data=verified.quality.source != "random", limits=limits
-        ),
+        gates=_gates(quality, verified.quality.source, limits),
+        missing=summary.quality_missing(verified.quality.reasons),
         warnings=(*manifest.warnings, *_unproved(verified.quality.source)),
     )
 
@@ -108,9 +110,8 @@ def pack_bundle(bundle: Bundle, limits: Limits) -> ProvedBundle:
         ),
         quality=quality,
         expected=_golden(bundle),
-        gates=gates.quality_gates(
-            quality, has_real_data=manifest.quality.origin != "random", limits=limits
-        ),
+        gates=_gates(quality, manifest.quality.origin, limits),
+        missing=(),
         warnings=(*manifest.warnings, *_unproved(manifest.quality.origin)),
     )
 

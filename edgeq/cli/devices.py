@@ -1,11 +1,14 @@
 """``edgeq devices``: the user's machines."""
 
 import os
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgeq.cli import words
+
+if TYPE_CHECKING:
+    from edgeq.core.inventory import Device
 
 app = typer.Typer(help="Your machines.", rich_markup_mode=None, no_args_is_help=True)
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The device's name.")]
@@ -129,10 +132,7 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _address(device: "object") -> str:
-    from edgeq.core.inventory import Device
-
-    assert isinstance(device, Device)  # noqa: S101 - for the type checker
+def _address(device: "Device") -> str:
     if device.transport == "local":
         return "this machine"
     user = f"{device.user}@" if device.user else ""

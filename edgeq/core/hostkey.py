@@ -40,11 +40,6 @@ class HostKey:
         """``TYPE BASE64``, as the inventory keeps it."""
         return f"{self.type} {self.base64}"
 
-    @property
-    def algorithms(self) -> tuple[str, ...]:
-        """Signature algorithms that a machine with this key may use."""
-        return ALGORITHMS[self.type]
-
     @classmethod
     def parse(cls, pin: str, origin: str) -> Self:
         """Read ``TYPE BASE64``; a comment behind it is dropped.
