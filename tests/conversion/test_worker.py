@@ -71,9 +71,12 @@ def test_too_much_memory_stops_the_child(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
 def test_nothing_is_left_when_edgeq_is_interrupted_or_killed(tmp_path, number):
     code = (
+        "import signal\n"
         "from pathlib import Path\n"
         "from edgeq import worker\n"
         "from tests.conversion import worker_targets as t\n"
+        # tests that run in the background inherit an ignored SIGINT
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"p = Path({str(tmp_path)!r})\n"
         "worker.call(t.hang, t.Request(path=p / 'pids'), log=p / 'log')\n"
     )
