@@ -91,7 +91,7 @@ def test_a_device_that_fits_passes(facts):
         (LINUX, {"libc": "musl", "libc_version": "1.2"}, "musl"),
         (LINUX, {"pythons": ()}, "Python none"),
         (LINUX, {"system": "FreeBSD"}, "FreeBSD"),
-        (LINUX, {"home_writable": False}, "may not write"),
+        (LINUX, {"home_writable": False}, "cannot write"),
         (
             Profile(description="x", system=System(kind="android", glibc_min=None)),
             {},
