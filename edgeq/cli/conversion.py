@@ -29,6 +29,10 @@ def run(
     target = output or Path(f"{job.labels.name}.tflite")
     if target.suffix not in (BUNDLE_SUFFIX, ".tflite"):
         raise UsageError(f"--output {target}: a file ends in .tflite or {BUNDLE_SUFFIX}")
+    if target.exists() and model.exists() and target.samefile(model):
+        raise UsageError(
+            f"{target} is the model itself, and would be overwritten", hint="name another: -o FILE"
+        )
     if not target.parent.is_dir():
         raise HostError(f"there is no folder {target.parent}", hint=f"mkdir -p {target.parent}")
     with Steps() as steps:
@@ -52,25 +56,20 @@ def _mib(proved: ProvedBundle) -> float:
 
 def _show(proved: ProvedBundle, target: Path, json: str | None) -> None:
     text = proved.bundle.manifest_bytes.decode()
+    render.for_machines(text, json)
     if json == "-":
-        print(text, end="")  # noqa: T201 - the terminal's own layer
         return
-    if json:
-        render.save(Path(json), text)
     artifact, quality = proved.artifact, proved.quality
     size = (
         f"{artifact.size_bytes:,} bytes, {wording.number(artifact.compression_ratio)} times smaller"
     )
-    accuracy = None
-    if quality.artifact_accuracy is not None and quality.float_accuracy is not None:
-        accuracy = f"{quality.float_accuracy:.4f} float, {quality.artifact_accuracy:.4f} artifact"
     render.fields(
         (
             ("file", str(target)),
             ("artifact", f"{artifact.format} {artifact.precision}, {size}"),
             ("SQNR", wording.number(quality.sqnr_db, "dB")),
             ("agreement", wording.number(quality.top1_agreement)),
-            ("accuracy", accuracy),
+            ("accuracy", wording.accuracies(quality.float_accuracy, quality.artifact_accuracy)),
             *(("warning", warning) for warning in proved.warnings),
         )
     )

@@ -1,7 +1,5 @@
 """A dry run, for people."""
 
-from pathlib import Path
-
 from edgeq.cli import render, wording
 from edgeq.rehearse import Rehearsal
 
@@ -9,11 +7,9 @@ from edgeq.rehearse import Rehearsal
 def show(found: Rehearsal, json: str | None) -> None:
     """Print it, and write it as JSON to the file ``json``; ``-`` prints the JSON instead."""
     text = found.model_dump_json(by_alias=True, indent=2) + "\n"
+    render.for_machines(text, json)
     if json == "-":
-        print(text, end="")  # noqa: T201 - the terminal's own layer
         return
-    if json:
-        render.save(Path(json), text)
     artifact, quality = found.artifact, found.quality
     ratio = wording.number(artifact.compression_ratio, "times smaller")
     render.fields(
@@ -23,7 +19,7 @@ def show(found: Rehearsal, json: str | None) -> None:
             ("runtime", found.runtime),
             ("artifact", f"{artifact.format} {artifact.precision}, {ratio}"),
             ("SQNR", wording.number(quality.sqnr_db, "dB")),
-            ("accuracy", _accuracy(found)),
+            ("accuracy", wording.accuracies(quality.float_accuracy, quality.artifact_accuracy)),
             *(("would send", f"{one.what}: {_bytes(one.send_bytes)}") for one in found.sending),
             ("active now", found.active or "none"),
             ("would be", found.release if found.release != found.active else "the same"),
@@ -32,13 +28,6 @@ def show(found: Rehearsal, json: str | None) -> None:
         )
     )
     render.say("nothing was sent or changed")
-
-
-def _accuracy(found: Rehearsal) -> str | None:
-    quality = found.quality
-    if quality.float_accuracy is None or quality.artifact_accuracy is None:
-        return None
-    return f"{quality.float_accuracy:.4f} float, {quality.artifact_accuracy:.4f} artifact"
 
 
 def _bytes(count: int) -> str:

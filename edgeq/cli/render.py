@@ -59,18 +59,27 @@ def result(done: HasReport, json: str | None) -> None:
     """
     from edgeq.core.report import dump
 
-    if json == "-":
-        sys.stdout.write(dump(done.report))
-        sys.stdout.flush()
-        return
-    report(done.report)
-    if json:
-        save(Path(json), dump(done.report))
+    if json != "-":
+        report(done.report)
+    for_machines(dump(done.report), json)
 
 
 def say(text: str) -> None:
     """Print a line."""
     console().print(printable(text))
+
+
+def for_machines(text: str, json: str | None) -> None:
+    """Write the form for machines where ``--json`` says: to a file, to stdout (``-``), or not.
+
+    Raises:
+        HostError: the file cannot be written.
+    """
+    if json == "-":
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    elif json:
+        save(Path(json), text)
 
 
 def check_target(json: str | None) -> None:

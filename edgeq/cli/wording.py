@@ -23,6 +23,13 @@ def number(value: float | None, unit: str = "", digits: int = 3) -> str:
     return f"{text} {unit}".rstrip()
 
 
+def accuracies(float_accuracy: float | None, artifact_accuracy: float | None) -> str | None:
+    """Both, or None where they are not known."""
+    if float_accuracy is None or artifact_accuracy is None:
+        return None
+    return f"{float_accuracy:.4f} float, {artifact_accuracy:.4f} artifact"
+
+
 def rows(found: "Report") -> Iterable[tuple[str, str]]:
     """Label and text of each line; an empty label goes on with the line before."""
     machine = found.device.machine

@@ -177,6 +177,15 @@ def test_convert_keeps_the_budget_of_size(user):
     assert not list(user.home.glob("*.tflite"))
 
 
+def test_convert_never_overwrites_the_model_itself(user):
+    model = user.home / "own.tflite"
+    words = ("convert", DIGITS, "--device", "linux", "--precision", "float32", "-o", model)
+    assert user.run(*words).returncode == 0
+    before = model.read_bytes()
+    assert "overwritten" in user.fails(2, "convert", model, "--device", "linux")
+    assert model.read_bytes() == before
+
+
 def test_a_profile_in_a_devices_place_shows_the_line_to_type(user):
     said = user.fails(2, "deploy", "--device", "pi4", DIGITS)
     assert "edgeq devices add pi4 --profile pi4 --host" in said
