@@ -25,7 +25,7 @@ from edgeq.outcome import Description, Found, Station, write_report
 from edgeq.places import Places
 from edgeq.ports import Link, OnProgress, Store, Transport
 from edgeq.prepare import PrepareJob, prepare
-from edgeq.provision import RuntimePlan
+from edgeq.provision import Ready, RuntimePlan
 from edgeq.runtimes import RuntimeStore
 from edgeq.session import Session, open_session
 from edgeq.stopwatch import Stopwatch
@@ -106,8 +106,12 @@ def deploy(job: DeployJob, tools: Tools, lines: Lines) -> Result:
         if unfit:
             report = write_report(_describe(job, tools, found, watch))
             return _keep(report, None, unfit, tools)
-        with _start_agent(link, job, found, tools, watch) as session:
-            station = _provide(session, job, found, watch, lines("device"))
+        agent = agent_archive()
+        with _start_agent(link, job, found, agent, tools.holder, watch) as session:
+            ready = _provide(session, job, found, watch, lines("device"))
+            station = Station(
+                ready=ready, agent_bytes=len(agent), agent_bytes_sent=session.agent_bytes_sent
+            )
             trial, was_active = _try_out(session, job, found, station, watch, lines("device"))
             description = _describe(job, tools, found, watch, station, trial)
             report = write_report(description)
@@ -150,18 +154,18 @@ def survey(link: Link, job: DeployJob, tools: Tools, watch: Stopwatch, lines: Li
 
 
 def _start_agent(
-    link: Link, job: DeployJob, found: Found, tools: Tools, watch: Stopwatch
+    link: Link, job: DeployJob, found: Found, agent: bytes, holder: str, watch: Stopwatch
 ) -> Session:
     with watch.step("provision"):
         session = open_session(
             link,
             found.facts,
             python=found.plan.python.path,
-            agent=agent_archive(),
+            agent=agent,
             where=job.device.name,
         )
         try:
-            session.lock(tools.holder)
+            session.lock(holder)
         except BaseException:
             session.close()
             raise
@@ -174,17 +178,12 @@ def _provide(
     found: Found,
     watch: Stopwatch,
     on_progress: OnProgress,
-) -> Station:
+) -> Ready:
     """Give the device its runtime."""
     profile = job.profile.profile
     plan = replace(found.plan, threads=job.threads or found.plan.threads)
     with watch.step("provision"):
-        ready = provision.ensure(session, plan, profile, found.facts, found.runtimes, on_progress)
-    return Station(
-        ready=ready,
-        agent_bytes=len(agent_archive()),
-        agent_bytes_sent=session.agent_bytes_sent,
-    )
+        return provision.ensure(session, plan, profile, found.facts, found.runtimes, on_progress)
 
 
 def _try_out(
