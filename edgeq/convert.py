@@ -5,15 +5,15 @@ starts no worker and imports neither TensorFlow nor the quantizer.
 """
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 from edgeq import cache, registry, sources, steps, worker
 from edgeq.cache import Cache
 from edgeq.core import calibration, quality
 from edgeq.core.model import Artifact, FloatModel
-from edgeq.core.profile import Precision, Profile
+from edgeq.core.profile import Format, Precision, Profile
 from edgeq.core.project import Project
 from edgeq.core.samples import Samples
 from edgeq.datasets import stored
@@ -31,7 +31,8 @@ class ConvertJob:
         project: ``edgeq.toml`` beside the model; see ``sources.read_project``.
         calibration: Data given on the command line; None: what the project says.
         evaluation: Likewise.
-        precision: None: the profile's.
+        format: None: the profile's.
+        precision: Likewise.
         trust: Code that the model carries may run in the worker.
     """
 
@@ -40,6 +41,7 @@ class ConvertJob:
     project: Project
     calibration: Path | None = None
     evaluation: Path | None = None
+    format: Format | None = None
     precision: Precision | None = None
     trust: bool = False
 
@@ -117,11 +119,16 @@ def _load(
     job: ConvertJob, data: Data | None, places: Places, on_progress: OnProgress
 ) -> tuple[FloatModel, bool]:
     model = sources.identify_model(job.model)
-    options = LoadOptions(trust=job.trust, image_size=job.project.input.size)
+    options = LoadOptions(
+        target=job.format or job.profile.conversion.format,
+        trust=job.trust,
+        image_size=job.project.input.size,
+    )
     parts = {
         **cache.versions(),
         "source": model.source.sha256,
         "kind": model.source.kind,
+        "target": options.target,
         "trust": options.trust,
         "image_size": options.image_size,
         "data": data.sha256 if data else None,
@@ -186,11 +193,15 @@ def _quantize(
         precision=job.precision or conversion.precision,
         input_dtype=conversion.input_dtype,
         output_dtype=conversion.output_dtype,
+        keep_float=conversion.keep_float,
+        activations=_activations(job.profile),
+        opset_max=conversion.opset_max,
+        ir_max=conversion.ir_max,
     )
     parts = {
         **cache.versions(),
         "pivot": pivot.sha256,
-        "recipe": [recipe.precision, recipe.input_dtype, recipe.output_dtype],
+        "recipe": asdict(recipe),
         "calibration": chosen.sha256 if chosen else None,
     }
 
@@ -210,3 +221,11 @@ def _quantize(
     entry = Cache(places.cache).entry("artifact", parts, make)
     artifact = cache.read(Artifact, entry.folder)
     return replace(artifact, path=entry.folder / artifact.path.name), entry.cached
+
+
+def _activations(profile: Profile) -> Literal["int8", "uint8"]:
+    """TensorRT takes signed ones only."""
+    wished = profile.conversion.activations
+    if wished != "auto":
+        return wished
+    return "int8" if "TensorRT" in profile.runtime.providers else "uint8"

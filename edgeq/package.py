@@ -62,7 +62,7 @@ def pack_model(
 ) -> ProvedBundle:
     """Put a converted model and its proof into a bundle."""
     files = {
-        bundles.MODEL: converted.artifact.path.read_bytes(),
+        bundles.model_file(converted.artifact.format): converted.artifact.path.read_bytes(),
         bundles.GOLDEN_INPUTS: arrays.pack(verified.golden_inputs),
         bundles.GOLDEN_OUTPUTS: arrays.pack(verified.golden_outputs),
         bundles.PREPROCESSING: settings.model_dump_json(indent=1).encode() + b"\n",
@@ -92,7 +92,7 @@ def pack_bundle(bundle: Bundle, limits: Limits) -> ProvedBundle:
     """
     manifest = bundle.manifest
     quality = QualitySection.model_validate(manifest.quality.model_dump(exclude={"origin"}))
-    model = manifest.files[bundles.MODEL]
+    model = manifest.files[manifest.model_file]
     return ProvedBundle(
         bundle=bundle,
         model=ModelSection(
@@ -133,7 +133,7 @@ def _manifest(
         name=labels.name,
         version=labels.version,
         profile=labels.profile,
-        format="tflite",
+        format=artifact.format,
         precision=artifact.precision,
         requested_precision=artifact.requested,
         inputs=_tensors(artifact.inputs),

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from edgeq.core.inventory import Device
 from edgeq.core.model import Artifact, FloatModel, Source, TensorSpec
-from edgeq.core.profile import Precision
+from edgeq.core.profile import Format, Precision, TensorType
 from edgeq.core.project import Input
 from edgeq.core.samples import Samples
 
@@ -96,8 +96,10 @@ class LoadOptions:
     Attributes:
         trust: Code that the model carries may run (in the worker, nowhere else).
         image_size: Height and width for an input that leaves them open.
+        target: Format of the pivot.
     """
 
+    target: Format
     trust: bool = False
     image_size: tuple[int, int] | None = None
 
@@ -119,7 +121,7 @@ class Loader(Protocol):
         options: LoadOptions,
         probe: Callable[[TensorSpecs], Sequence[Batch]],
     ) -> FloatModel:
-        """Write ``folder/pivot.tflite`` and compare it with the source on real inputs.
+        """Write ``folder/pivot.<format>`` and compare it with the source on real inputs.
 
         Runs in a worker process: heavy imports, noise and crashes stay there.
 
@@ -158,11 +160,29 @@ class Dataset(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How to quantize. ``input_dtype``, ``output_dtype``: of an int8 artifact's own tensors."""
+    """How to quantize.
+
+    Attributes:
+        input_dtype: Of an int8 artifact's own tensors, like ``output_dtype``.
+        keep_float: Names of tensors whose ops stay in float32 (``mixed``).
+        weights: How the ranges of weights are found: ``minmax``, or ``octav``, which clips them
+            (Sakr et al. 2022, "Optimal Clipping and Magnitude-aware Differentiation").
+        equalize: Cross-layer equalization of the pivot first (Nagel et al. 2019).
+        correct_bias: Bias correction afterwards (the same paper).
+        activations: Type of an int8 .onnx's activations.
+        opset_max: The newest ONNX opset; None: any. ``ir_max`` likewise.
+    """
 
     precision: Precision
-    input_dtype: Literal["float32", "int8"] = "float32"
-    output_dtype: Literal["float32", "int8"] = "float32"
+    input_dtype: TensorType = "float32"
+    output_dtype: TensorType = "float32"
+    keep_float: tuple[str, ...] = ()
+    weights: Literal["minmax", "octav"] = "minmax"
+    equalize: bool = False
+    correct_bias: bool = False
+    activations: Literal["int8", "uint8"] = "uint8"
+    opset_max: int | None = None
+    ir_max: int | None = None
 
 
 class Quantizer(Protocol):

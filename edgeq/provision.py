@@ -15,7 +15,11 @@ from edgeq.runtimes import PACKAGES, Package, RuntimeStore, older
 from edgeq.wheels import Target
 
 # What is older fails on operators of today's converter.
-OLDEST_GOOD: dict[RuntimeKind, tuple[int, ...]] = {"litert": (2, 0), "tflite_runtime": (2, 13)}
+OLDEST_GOOD: dict[RuntimeKind, tuple[int, ...]] = {
+    "litert": (2, 0),
+    "tflite_runtime": (2, 13),
+    "onnxruntime": (1, 15),
+}
 _MIB = 1 << 20
 _SPARE_MIB = 16.0
 _MOST_OLDER = 3

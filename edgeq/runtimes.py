@@ -19,9 +19,14 @@ from edgeq.wheels import Fetch, Target
 PACKAGES: dict[RuntimeKind, str] = {
     "litert": "ai-edge-litert",
     "tflite_runtime": "tflite-runtime",
+    "onnxruntime": "onnxruntime",
 }
 # tflite-runtime was built for NumPy 1 and does not say so in its metadata.
-NUMPY: dict[RuntimeKind, str] = {"litert": "numpy", "tflite_runtime": "numpy<2"}
+NUMPY: dict[RuntimeKind, str] = {
+    "litert": "numpy",
+    "tflite_runtime": "numpy<2",
+    "onnxruntime": "numpy",
+}
 _NEGATIVE_LIFE_S = 86_400.0
 _MAX_OLDER = 8
 

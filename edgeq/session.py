@@ -295,7 +295,7 @@ def predictor(
 
     def predict(model: Path, inputs: Sequence[Array]) -> list[Floats]:
         digest = sending.prefix_sha256(model, sending.size(model))
-        path = f"scratch/{digest[:32]}.tflite"
+        path = f"scratch/{digest[:32]}{model.suffix}"
         session.put(path, model, digest)
         request = wire.Predict(
             model=path,

@@ -89,7 +89,7 @@ def quantize(request: QuantizeRequest, on_progress: OnProgress) -> Artifact:
     """Make the artifact in ``request.folder``."""
     on_progress("quantize", 0, 0)
     samples = stored.read(request.calibration, "") if request.calibration else None
-    quantizer = cast("Quantizer", registry.find("quantizers", "tflite"))
+    quantizer = cast("Quantizer", registry.find("quantizers", request.pivot.format))
     return quantizer.quantize(request.pivot, request.recipe, samples, request.folder)
 
 

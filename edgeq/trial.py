@@ -73,7 +73,7 @@ def _replay(session: Session, proved: ProvedBundle, load: Load, on_progress: OnP
     on_progress("replay golden set", 0, 0)
     where = folder(proved.bundle)
     request = wire.Predict(
-        model=f"{where}/{bundles.MODEL}",
+        model=f"{where}/{proved.bundle.manifest.model_file}",
         inputs=f"{where}/{bundles.GOLDEN_INPUTS}",
         outputs="",
         runtime=load.runtime,
@@ -87,7 +87,7 @@ def _replay(session: Session, proved: ProvedBundle, load: Load, on_progress: OnP
 def _request(bundle: Bundle, load: Load) -> wire.Measure:
     where, protocol = folder(bundle), load.protocol
     return wire.Measure(
-        model=f"{where}/{bundles.MODEL}",
+        model=f"{where}/{bundle.manifest.model_file}",
         inputs=f"{where}/{bundles.GOLDEN_INPUTS}",
         runtime=load.runtime,
         processes=protocol.processes,

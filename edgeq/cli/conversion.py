@@ -9,11 +9,12 @@ from edgeq.cli.progress import Steps
 from edgeq.cli.wishes import BUNDLE_SUFFIX, Wishes, prepare_job
 from edgeq.core import bundle as bundles
 from edgeq.core import gates
+from edgeq.core.bundle import Bundle
 from edgeq.core.profile import Budgets, NamedProfile
 from edgeq.core.telemetry import BYTES_PER_MIB
 from edgeq.errors import GateError, HostError, UsageError
 from edgeq.package import ProvedBundle
-from edgeq.prepare import prepare
+from edgeq.prepare import PrepareJob, prepare
 from edgeq.stopwatch import Stopwatch
 
 
@@ -26,9 +27,9 @@ def run(
         GateError: the artifact is not good enough; nothing was written.
     """
     job = prepare_job(model, profile, wishes)
-    target = output or Path(f"{job.labels.name}.tflite")
-    if target.suffix not in (BUNDLE_SUFFIX, ".tflite"):
-        raise UsageError(f"--output {target}: a file ends in .tflite or {BUNDLE_SUFFIX}")
+    target = output or Path(f"{job.labels.name}.{_format(job)}")
+    if target.suffix not in (BUNDLE_SUFFIX, f".{_format(job)}"):
+        raise UsageError(f"--output {target}: a file ends in .{_format(job)} or {BUNDLE_SUFFIX}")
     if target.exists() and model.exists() and target.samefile(model):
         raise UsageError(
             f"{target} is the model itself, and would be overwritten", hint="name another: -o FILE"
@@ -46,8 +47,19 @@ def run(
             hint="better calibration data, another --precision, or another limit",
         )
     is_bundle = target.suffix == BUNDLE_SUFFIX
-    data = bundles.pack(proved.bundle) if is_bundle else proved.bundle.files[bundles.MODEL]
+    data = (
+        bundles.pack(proved.bundle)
+        if is_bundle
+        else proved.bundle.files[proved.bundle.manifest.model_file]
+    )
     render.save(target, data)
+
+
+def _format(job: PrepareJob) -> str:
+    source = job.source
+    if isinstance(source, Bundle):
+        return source.manifest.format
+    return source.format or source.profile.conversion.format
 
 
 def _mib(proved: ProvedBundle) -> float:

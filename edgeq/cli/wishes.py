@@ -16,7 +16,7 @@ from edgeq.core import bundle as bundles
 from edgeq.core import gates, report
 from edgeq.core.bundle import Bundle
 from edgeq.core.gates import Limits
-from edgeq.core.profile import NamedProfile, Precision
+from edgeq.core.profile import Format, NamedProfile, Precision
 from edgeq.deploy import DeployJob, Tools
 from edgeq.errors import BundleError, ModelError, UsageError
 from edgeq.package import Labels
@@ -73,8 +73,6 @@ def prepare_job(model: Path, profile: NamedProfile, wishes: Wishes) -> PrepareJo
         min_agreement=wishes.min_agreement,
         min_sqnr_db=wishes.min_sqnr_db,
     )
-    if wishes.format not in (None, profile.profile.conversion.format):
-        raise UsageError(f"--format {wishes.format} is not known", hint="known: tflite")
     if model.suffix == BUNDLE_SUFFIX:
         bundle = _read_bundle(model, wishes)
         manifest = bundle.manifest
@@ -88,6 +86,7 @@ def prepare_job(model: Path, profile: NamedProfile, wishes: Wishes) -> PrepareJo
             project=sources.read_project(model),
             calibration=wishes.calibration,
             evaluation=wishes.evaluation,
+            format=_format(wishes.format),
             precision=_precision(wishes.precision),
             trust=wishes.trust,
         ),
@@ -131,12 +130,19 @@ def tools(target: Target, what: str) -> Tools:
 
 
 def _read_bundle(path: Path, wishes: Wishes) -> Bundle:
-    changed = [wishes.calibration, wishes.evaluation, wishes.precision, wishes.name, wishes.version]
+    changed = [
+        wishes.format,
+        wishes.calibration,
+        wishes.evaluation,
+        wishes.precision,
+        wishes.name,
+        wishes.version,
+    ]
     if any(wish is not None for wish in changed) or wishes.trust:
         raise UsageError(
             f"{path} is a bundle, which is deployed as it is",
-            hint="leave out --calibration, --evaluate, --precision, --name, --release-version"
-            " and --trust-model, or name the model instead",
+            hint="leave out --format, --calibration, --evaluate, --precision, --name,"
+            " --release-version and --trust-model, or name the model instead",
         )
     try:
         if path.stat().st_size > bundles.MAX_BYTES:
@@ -144,6 +150,13 @@ def _read_bundle(path: Path, wishes: Wishes) -> Bundle:
         return bundles.unpack(path.read_bytes(), str(path))
     except OSError as error:
         raise BundleError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _format(word: str | None) -> Format | None:
+    known = get_args(Format)
+    if word is not None and word not in known:
+        raise UsageError(f"--format {word!r} is not known", hint=f"known: {', '.join(known)}")
+    return cast("Format | None", word)
 
 
 def _precision(word: str | None) -> Precision | None:

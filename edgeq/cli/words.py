@@ -23,7 +23,9 @@ Evaluate = Annotated[
     Path | None,
     typer.Option(help="Labelled samples that prove the result: class folders of images, or .npz."),
 ]
-Format = Annotated[str | None, typer.Option(help="tflite.", metavar="tflite")]
+Format = Annotated[
+    str | None, typer.Option(help="tflite or onnx; default: the profile's.", metavar="FORMAT")
+]
 Precision = Annotated[
     str | None,
     typer.Option(help="int8, int8-dynamic, fp16 or float32; default: the profile's."),

@@ -16,17 +16,17 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from edgeq.core.profile import Budgets, Precision
+from edgeq.core.profile import Budgets, Format, Precision
 from edgeq.errors import BundleError
 
 MANIFEST = "manifest.json"
-MODEL = "model.tflite"
 GOLDEN_INPUTS = "golden_inputs.npz"
 GOLDEN_OUTPUTS = "golden_outputs.npz"
 PREPROCESSING = "preprocessing.json"
 LABELS = "labels.txt"
-REQUIRED = frozenset({MODEL, GOLDEN_INPUTS, GOLDEN_OUTPUTS, PREPROCESSING})
-ALLOWED = REQUIRED | {LABELS}
+_MODELS = frozenset({"model.tflite", "model.onnx"})
+REQUIRED = frozenset({GOLDEN_INPUTS, GOLDEN_OUTPUTS, PREPROCESSING})
+ALLOWED = REQUIRED | {LABELS} | _MODELS
 MAX_BYTES = 2 << 30
 MAX_MANIFEST_BYTES = 4 << 20
 # A zip cannot hold an earlier time; a fixed one keeps the bytes equal.
@@ -112,7 +112,7 @@ class Manifest(_Part):
     name: ReleaseName
     version: Annotated[int, Field(ge=1)]
     profile: str
-    format: Literal["tflite"]
+    format: Format
     precision: Precision
     requested_precision: Precision
     inputs: tuple[Tensor, ...]
@@ -128,6 +128,11 @@ class Manifest(_Part):
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True
     )
+
+    @property
+    def model_file(self) -> str:
+        """Name of the artifact's file."""
+        return model_file(self.format)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +156,11 @@ class Bundle:
 def is_release_name(text: str) -> bool:
     """Whether it can name a release, and so a folder on any device."""
     return re.fullmatch(_RELEASE_NAME.strip("^$"), text) is not None
+
+
+def model_file(format_: Format) -> str:
+    """Name of the artifact's file in a bundle."""
+    return f"model.{format_}"
 
 
 def describe(files: Mapping[str, bytes]) -> dict[str, FileEntry]:
@@ -192,6 +202,8 @@ def unpack(data: bytes, origin: str) -> Bundle:
             entries = _entries(archive, origin)
             manifest_bytes = archive.read(entries.pop(MANIFEST))
             manifest = _manifest(manifest_bytes, origin)
+            if lacking := sorted(set(manifest.files) - set(entries)):
+                raise _damaged(origin, f"{lacking[0]} is missing")
             if set(entries) != set(manifest.files):
                 raise _damaged(origin, "its files are not those its manifest names")
             files = {name: archive.read(entry) for name, entry in entries.items()}
@@ -234,7 +246,9 @@ def _manifest(data: bytes, origin: str) -> Manifest:
         raise _damaged(origin, f"manifest.json: {where}: {first['msg']}") from error
     except (ValueError, UnicodeDecodeError, RecursionError) as error:
         raise _damaged(origin, f"manifest.json: {error}") from error
-    if not set(manifest.files) >= REQUIRED or not set(manifest.files) <= ALLOWED:
+    allowed = REQUIRED | {LABELS, manifest.model_file}
+    required = REQUIRED | {manifest.model_file}
+    if not required <= set(manifest.files) <= allowed:
         raise _damaged(origin, "its manifest does not name the files of a bundle")
     return manifest
 

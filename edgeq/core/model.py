@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edgeq.core.profile import Format
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorSpec:
@@ -28,7 +30,7 @@ class Source:
     """The user's model.
 
     Attributes:
-        kind: keras-h5, keras, saved-model or tflite.
+        kind: keras-h5, keras, saved-model, tflite, onnx, torch-export or torchscript.
         sha256: Of a folder it covers names and contents.
     """
 
@@ -41,7 +43,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FloatModel:
-    """The pivot: a float32 .tflite with batch 1, compared with its source.
+    """The pivot: a float32 .tflite or .onnx with batch 1, compared with its source.
 
     Attributes:
         check_samples: Inputs that the comparison took; 0 when source and pivot are one file.
@@ -49,6 +51,7 @@ class FloatModel:
     """
 
     path: Path
+    format: Format
     sha256: str
     source: Source
     inputs: tuple[TensorSpec, ...]
@@ -64,14 +67,13 @@ class Artifact:
     """The converted model.
 
     Attributes:
-        format: ``tflite``.
         precision: What it is, which differs from ``requested`` when int8 had no calibration data.
     """
 
     path: Path
     sha256: str
     size_bytes: int
-    format: str
+    format: Format
     precision: str
     requested: str
     inputs: tuple[TensorSpec, ...]

@@ -16,8 +16,15 @@ from pydantic import (
 )
 
 Architecture = Literal["aarch64", "armv7l", "armv6l", "x86_64", "i686", "riscv64"]
-Precision = Literal["int8", "int8-dynamic", "fp16", "float32"]
-RuntimeKind = Literal["litert", "tflite_runtime"]
+Format = Literal["tflite", "onnx"]
+Precision = Literal["int8", "int8-dynamic", "int16x8", "int4-weights", "fp16", "mixed", "float32"]
+RuntimeKind = Literal["litert", "tflite_runtime", "onnxruntime"]
+Provider = Literal["TensorRT", "CUDA", "XNNPACK", "CPU"]
+TensorType = Literal["float32", "int8", "uint8"]
+RUNTIMES: dict[Format, tuple[RuntimeKind, ...]] = {
+    "tflite": ("litert", "tflite_runtime"),
+    "onnx": ("onnxruntime",),
+}
 _VERSION_PATTERN = r"^[0-9]{1,4}(\.[0-9]{1,4}){0,3}$"
 _SOURCE_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,31}$"
 
@@ -104,21 +111,33 @@ class System(_Table):
         return self
 
 
+_FLOATS = ("float32", "float32")
+
+
 class Conversion(_Table):
     """What the artifact is.
 
     Attributes:
         input_dtype: Of the int8 artifact's own tensors, like ``output_dtype``.
+        activations: Type of an int8 .onnx's activations: TensorRT takes signed ones only; on CPUs
+            the faster one differs; ``auto``: as the runtime's first provider needs it.
+        keep_float: Names of tensors that ``mixed`` leaves in float32.
+        opset_max: The newest ONNX opset that the device's ONNX Runtime takes; None: any.
+        ir_max: The newest IR version of a .onnx, likewise.
     """
 
-    format: Literal["tflite"] = "tflite"
+    format: Format = "tflite"
     precision: Precision = "int8"
-    input_dtype: Literal["float32", "int8"] = "float32"
-    output_dtype: Literal["float32", "int8"] = "float32"
+    input_dtype: TensorType = "float32"
+    output_dtype: TensorType = "float32"
+    activations: Literal["auto", "int8", "uint8"] = "auto"
+    keep_float: tuple[str, ...] = ()
+    opset_max: Annotated[int, Field(ge=11, le=99)] | None = None
+    ir_max: Annotated[int, Field(ge=3, le=99)] | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.precision != "int8" and "int8" in (self.input_dtype, self.output_dtype):
+        if self.precision != "int8" and (self.input_dtype, self.output_dtype) != _FLOATS:
             raise ValueError(
                 "input_dtype and output_dtype must be"
                 f' "float32" where precision is "{self.precision}"'
@@ -127,16 +146,35 @@ class Conversion(_Table):
 
 
 class RuntimeChoice(_Table):
-    """Runtimes in order of preference."""
+    """Runtimes in order of preference; those of the artifact's format are tried.
 
-    kinds: Annotated[tuple[RuntimeKind, ...], Field(min_length=1)] = ("litert", "tflite_runtime")
+    Attributes:
+        providers: ONNX Runtime's execution providers in order; CPU always ends the list.
+        arena: ONNX Runtime keeps memory that it once took.
+        graph_optimization: ONNX Runtime's level.
+    """
+
+    kinds: Annotated[tuple[RuntimeKind, ...], Field(min_length=1)] = (
+        "litert",
+        "tflite_runtime",
+        "onnxruntime",
+    )
     threads: Annotated[int, Field(ge=1, le=256)] = 1
+    providers: tuple[Provider, ...] = ("CPU",)
+    arena: bool = True
+    graph_optimization: Literal["all", "extended", "basic", "disabled"] = "all"
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if len(set(self.kinds)) != len(self.kinds):
             raise ValueError("a runtime stands twice in kinds")
+        if len(set(self.providers)) != len(self.providers):
+            raise ValueError("a provider stands twice in providers")
         return self
+
+    def kinds_for(self, format_: Format) -> tuple[RuntimeKind, ...]:
+        """Those that run a format."""
+        return tuple(kind for kind in self.kinds if kind in RUNTIMES[format_])
 
 
 class Access(_Table):

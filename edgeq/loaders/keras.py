@@ -58,7 +58,7 @@ class KerasLoader:
         readable = _mended_copy(source, config, folder)
         keras_model = _load(source, readable, config, trust=options.trust)
         pinned, answer = _pin_batch(source, keras_model, options)
-        path = folder / pivot.NAME
+        path = pivot.path_in(folder, "tflite")
         tensorflow.convert_keras(source, pinned, path)
         if readable != source.path:
             readable.unlink()

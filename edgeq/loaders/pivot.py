@@ -2,16 +2,23 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeq import digest, tflite
+from edgeq import digest, formats
 from edgeq.core.model import FloatModel, Source
+from edgeq.core.profile import Format
 from edgeq.errors import ModelError
 from edgeq.ports import Array, Batch, TensorSpecs
 
-NAME = "pivot.tflite"
+
+def path_in(folder: Path, target: Format) -> Path:
+    """Where the pivot of a format stands."""
+    return folder / f"pivot.{target}"
+
+
 TOLERANCE = 1e-3
 """Largest difference of an output, relative to its largest value: float32 sums in another order
 give some 1e-6, a layer that was converted wrongly gives 1e-2 and more."""
@@ -45,13 +52,14 @@ def finish(
         ModelError: it computes nothing, gives NaN, or other answers than its source.
         RejectedSampleError: its source, or it, cannot take one of the batches.
     """
-    runner = tflite.Runner(path)
+    runner = formats.of(path).runner(path)
     describe(source, path, runner.tensors)
     batches = probe(runner.tensors.inputs)
     differences = (_difference(source, runner, answer, *item) for item in enumerate(batches))
     largest = max(differences, default=0.0)
     return FloatModel(
         path=path,
+        format=cast("Format", path.suffix.removeprefix(".")),
         sha256=digest.of_file(path),
         source=source,
         inputs=runner.tensors.inputs,
@@ -62,13 +70,13 @@ def finish(
     )
 
 
-def describe(source: Source, path: Path, tensors: tflite.Tensors) -> None:
+def describe(source: Source, path: Path, tensors: formats.Tensors) -> None:
     """Refuse what nothing after the pivot can use.
 
     Raises:
         ModelError: it computes nothing, or takes inputs of a type that no data file gives.
     """
-    if not tflite.op_names(path):
+    if not formats.of(path).op_names(path):
         raise ModelError(
             f"{source.path.name} is an empty model: it computes nothing",
             hint="was it saved before its layers were added?",
@@ -83,7 +91,7 @@ def describe(source: Source, path: Path, tensors: tflite.Tensors) -> None:
 
 
 def _difference(
-    source: Source, runner: tflite.Runner, answer: Answer, place: int, batch: Batch
+    source: Source, runner: formats.Runner, answer: Answer, place: int, batch: Batch
 ) -> float:
     """Largest absolute difference over all outputs."""
     names = [spec.name for spec in runner.tensors.inputs]
@@ -111,16 +119,16 @@ def _difference(
         if difference > TOLERANCE * max(scale, TOLERANCE):
             raise ModelError(
                 f"output {spec.name} of {source.path.name} is off by {difference:.3g} (largest "
-                f"value {scale:.3g}) after conversion to .tflite",
-                hint="does the model draw random numbers? otherwise TensorFlow converts one of "
-                "its layers wrongly",
+                f"value {scale:.3g}) after conversion to the float pivot",
+                hint="does the model draw random numbers? otherwise one of its layers is "
+                "converted wrongly",
             )
         largest = max(largest, difference)
     return largest
 
 
 def _refuse_nan(source: Source, name: str, want: Doubles, got: Doubles) -> None:
-    for what, array in (("itself", want), ("after conversion to .tflite", got)):
+    for what, array in (("itself", want), ("after conversion to the float pivot", got)):
         if not np.all(np.isfinite(array)):
             raise ModelError(
                 f"output {name} of {source.path.name} is NaN or infinite {what}",

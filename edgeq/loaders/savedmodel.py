@@ -57,7 +57,7 @@ class SavedModelLoader:
         specs = _pinned_inputs(source, signature, options)
         with _session(source, meta) as session:
             frozen = _freeze(source, session, signature)
-            path = folder / pivot.NAME
+            path = pivot.path_in(folder, "tflite")
             _convert(source, frozen, signature, specs, path)
             tools = {"tensorflow": tensorflow.version()}
             answer = _answer(source, session, signature)

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from edgeq import tflite
 from edgeq.core.model import FloatModel, Source
 from edgeq.errors import ModelError
+from edgeq.formats import Tensors, tflite
 from edgeq.loaders import pivot
 from edgeq.ports import Array, Batch, LoadOptions, TensorSpecs
 
@@ -46,7 +46,7 @@ class TfliteLoader:
         untouched = tflite.Runner(source.path)
         contents = tflite.read_contents(source.path)
         _refuse(source, contents)
-        path = folder / pivot.NAME
+        path = pivot.path_in(folder, "tflite")
         shutil.copyfile(source.path, path)
         if contents.dynamic_inputs:
             tflite.pin_batch(path)
@@ -82,7 +82,7 @@ def _refuse(source: Source, contents: tflite.Contents) -> None:
             )
 
 
-def _refuse_batches(source: Source, tensors: tflite.Tensors) -> None:
+def _refuse_batches(source: Source, tensors: Tensors) -> None:
     for spec in tensors.inputs:
         if len(spec.shape) > 1 and spec.shape[0] != 1:
             raise ModelError(

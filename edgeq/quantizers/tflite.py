@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from edgeq import digest, tflite
+from edgeq import digest
 from edgeq.core.model import Artifact, FloatModel
 from edgeq.core.samples import Samples
 from edgeq.errors import DataError, GateError, ModelError
+from edgeq.formats import Tensors, tflite
 from edgeq.ports import Recipe
 
 NAME = "model.tflite"
@@ -208,7 +209,7 @@ def _signature(pivot: FloatModel) -> str:
     return names[0] if names else _SIGNATURE
 
 
-def _try(pivot: FloatModel, path: Path, precision: str) -> tflite.Tensors:
+def _try(pivot: FloatModel, path: Path, precision: str) -> Tensors:
     """Load and run it once: a runtime may refuse what the quantizer wrote.
 
     Raises:

@@ -31,13 +31,15 @@ def main(folder: Path) -> None:
     trace = Path(os.environ["EDGEQ_TEST_TRACE"])
     trace.unlink(missing_ok=True)
     names = sorted(path.name for path in models.iterdir() if "_plain" not in path.name)
-    outcomes: dict[str, object] = {name: load(folder, name, LoadOptions()) for name in names}
+    outcomes: dict[str, object] = {
+        name: load(folder, name, LoadOptions(target="tflite")) for name in names
+    }
     outcomes["open_sides.keras sized"] = load(
-        folder, "open_sides.keras", LoadOptions(image_size=(12, 10))
+        folder, "open_sides.keras", LoadOptions(target="tflite", image_size=(12, 10))
     )
     outcomes["code ran untrusted"] = trace.exists()
     for name in TRUSTED:
-        outcomes[f"{name} trusted"] = load(folder, name, LoadOptions(trust=True))
+        outcomes[f"{name} trusted"] = load(folder, name, LoadOptions(target="tflite", trust=True))
     outcomes["code ran trusted"] = trace.exists()
     outcomes["keras layers"] = layers()
     (folder / "outcomes.json").write_text(json.dumps(outcomes, default=str))

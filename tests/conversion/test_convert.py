@@ -18,10 +18,10 @@ from edgeq.core.profile import Conversion, Profile
 from edgeq.core.project import Project
 from edgeq.datasets import stored
 from edgeq.errors import DataError, GateError, ModelError
+from edgeq.formats.tflite import Runner, op_names
 from edgeq.places import Places
 from edgeq.ports import Recipe
 from edgeq.quantizers import tflite as quantizer
-from edgeq.tflite import Runner, op_names
 
 pytestmark = pytest.mark.timeout(600)
 PROFILE = Profile(description="test")

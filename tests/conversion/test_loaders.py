@@ -135,7 +135,8 @@ def test_a_lambda_is_refused_before_tensorflow_is_imported(loaded, tmp_path):
         "for name in sys.argv[2:]:\n"
         "    model = sources.identify_model(Path(name))\n"
         "    try:\n"
-        "        keras.make().load(model.source, Path(sys.argv[1]), LoadOptions(), None)\n"
+        "        options = LoadOptions(target='tflite')\n"
+        "        keras.make().load(model.source, Path(sys.argv[1]), options, None)\n"
         "    except ModelError as error:\n"
         "        print(error.message)\n"
         "print('tensorflow' in sys.modules or 'keras' in sys.modules)\n"
@@ -164,7 +165,7 @@ def load(path: Path, folder: Path) -> None:
         source=model.source,
         loader=model.loader,
         folder=folder,
-        options=LoadOptions(),
+        options=LoadOptions(target="tflite"),
         settings=Input(),
         data=None,
         reader=None,
@@ -395,7 +396,7 @@ def test_a_damaged_tflite_ends_a_child_at_most(loaded, tmp_path, damage):
         source=model.source,
         loader=model.loader,
         folder=tmp_path,
-        options=LoadOptions(),
+        options=LoadOptions(target="tflite"),
         settings=Input(),
         data=None,
         reader=None,

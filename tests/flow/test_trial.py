@@ -61,7 +61,7 @@ def board(user, server, python, tmp_path):
 def pack(folder, word, offset=0.0):
     """A bundle whose model does what ``word`` says; the host's answers differ by ``offset``."""
     files = {
-        bundle.MODEL: word.encode(),
+        "model.tflite": word.encode(),
         bundle.GOLDEN_INPUTS: arrays.pack([POINTS]),
         bundle.GOLDEN_OUTPUTS: arrays.pack([POINTS + np.float32(offset)]),
         bundle.PREPROCESSING: b"{}\n",

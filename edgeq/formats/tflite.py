@@ -1,7 +1,4 @@
-"""What stands in a .tflite file, and its answers: the one place that reads one on the host.
-
-Runs inside worker processes only, as a hostile file may crash the library.
-"""
+"""What stands in a .tflite file, and its answers: the one place that reads one on the host."""
 
 import re
 import textwrap
@@ -15,6 +12,7 @@ import numpy.typing as npt
 
 from edgeq.core.model import TensorSpec
 from edgeq.errors import ModelError
+from edgeq.formats import Tensors
 
 Array = npt.NDArray[np.generic]
 _OPTIONS_THREADS = 2
@@ -23,12 +21,6 @@ _BOUNDARY_OPS = frozenset({"QUANTIZE", "DEQUANTIZE"})
 _WEIGHT_OPS = frozenset(
     {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "BATCH_MATMUL", "CONV_3D"}
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tensors:
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +69,11 @@ class Runner:
             raise ModelError(f"LiteRT cannot run the model: {_first_line(error)}") from error
         details = self._interpreter.get_output_details()
         return [np.array(self._interpreter.get_tensor(detail["index"])) for detail in details]
+
+
+def runner(path: Path) -> Runner:
+    """See ``formats.Module``."""
+    return Runner(path)
 
 
 def read_contents(path: Path) -> Contents:
