@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from edgeq import examination, provision, wheels
 from edgeq.archive import agent_archive, examine_script
+from edgeq.contest import decide
 from edgeq.core import gates
 from edgeq.core import raw as samples
 from edgeq.core.bundle import Bundle
@@ -109,10 +110,15 @@ def deploy(job: DeployJob, tools: Tools, lines: Lines) -> Result:
         agent = agent_archive()
         with _start_agent(link, job, found, agent, tools.holder, watch) as session:
             ready = _provide(session, job, found, watch, lines("device"))
+            load = _load(job, ready)
+            proved = decide(
+                session, job.prepare, found.proved, load, tools.places, watch, lines("device")
+            )
+            found = replace(found, proved=proved)
             station = Station(
                 ready=ready, agent_bytes=len(agent), agent_bytes_sent=session.agent_bytes_sent
             )
-            trial, was_active = _try_out(session, job, found, station, watch, lines("device"))
+            trial, was_active = _try_out(session, found, load, watch, lines("device"))
             description = _describe(job, tools, found, watch, station, trial)
             report = write_report(description)
             failure = trial.failure or _unmet(report.gates)
@@ -143,7 +149,7 @@ def survey(link: Link, job: DeployJob, tools: Tools, watch: Stopwatch, lines: Li
     python = job.device.python or profile.access.python
 
     def plan() -> RuntimePlan:
-        chosen = provision.plan(profile, facts, runtimes, where, python)
+        chosen = provision.plan(profile, facts, runtimes, where, python, format_=job.prepare.format)
         lines("device")("choose runtime", 1, 1)
         return chosen
 
@@ -186,23 +192,21 @@ def _provide(
         return provision.ensure(session, plan, profile, found.facts, found.runtimes, on_progress)
 
 
+def _load(job: DeployJob, ready: Ready) -> Load:
+    return Load(
+        runtime=ready.runtime,
+        protocol=job.protocol,
+        sample_hz=job.profile.profile.telemetry.sample_hz,
+    )
+
+
 def _try_out(
-    session: Session,
-    job: DeployJob,
-    found: Found,
-    station: Station,
-    watch: Stopwatch,
-    on_progress: OnProgress,
+    session: Session, found: Found, load: Load, watch: Stopwatch, on_progress: OnProgress
 ) -> tuple[Trial, bool]:
     """The trial, and whether the release was the active one before."""
     bundle = found.proved.bundle
     active = {one.current for one in session.releases(bundle.manifest.name)}
     was_active = bundle.release in active
-    load = Load(
-        runtime=station.ready.runtime,
-        protocol=job.protocol,
-        sample_hz=job.profile.profile.telemetry.sample_hz,
-    )
     # Whatever breaks this off (Ctrl-C, the link): the agent drops what was not committed.
     return try_out(session, found.proved, load, watch, on_progress), was_active
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from edgeq import examination, provision, wheels
+from edgeq import examination, lacking, provision, wheels
 from edgeq.archive import examine_script
 from edgeq.core.inventory import Device
 from edgeq.core.machine import Facts
@@ -125,6 +125,14 @@ def _runtime(profile: NamedProfile, facts: Facts, device: Device, store: Runtime
         plan = provision.plan(profile.profile, facts, store, device.name, python)
     except EdgeqError as error:
         return Finding(what="runtime", level="lack", found=error.message, then=error.hint)
+    if lacking.asks_for_gpu(profile.profile) and plan.choice.name != lacking.GPU_PACKAGE:
+        wanted = ", ".join(profile.profile.runtime.providers)
+        return Finding(
+            what="runtime",
+            level="note",
+            found=f"{plan.choice}, for {plan.python.path}",
+            then=f"for {wanted} install {lacking.GPU_PACKAGE} there: this one runs on the CPU only",
+        )
     size = f", {plan.choice.send_bytes / 1e6:.0f} MB" if plan.choice.send_bytes else ""
     return Finding(
         what="runtime",

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from edgeq import wire
 from edgeq.core import gates, summary
 from edgeq.core.machine import Facts
 from edgeq.core.profile import Budgets, NamedProfile, RunProtocol
@@ -79,6 +80,7 @@ def write_report(told: Description) -> Report:
             ),
             model=found.proved.model,
             artifact=found.proved.artifact,
+            search=found.proved.search,
             quality=found.proved.quality,
             parity=_parity(trial),
             raw=measured.raw if measured else None,
@@ -88,7 +90,8 @@ def write_report(told: Description) -> Report:
             gates=found.proved.gates + _trial_gates(trial),
             transfer=_transfer(told),
             timings=TimingsSection(**{step: told.seconds.get(step) for step in _STEPS}),
-            warnings=(*found.proved.warnings, *_thread_warnings(told)),
+            warnings=(*found.proved.warnings, *_thread_warnings(told), *_provider_warnings(told)),
+            providers=_providers(told),
             missing=(
                 *found.proved.missing,
                 *(Missing(part, reason) for part in _MEASURED if not measured),
@@ -104,6 +107,23 @@ def _thread_warnings(told: Description) -> tuple[str, ...]:
     if cores and threads > cores:
         return (f"{threads} threads on {cores} cores wait for each other",)
     return ()
+
+
+def _providers(told: Description) -> tuple[str, ...]:
+    return told.station.ready.runtime.providers if told.station else ()
+
+
+def _provider_warnings(told: Description) -> tuple[str, ...]:
+    """Providers that were asked for and that this build of ONNX Runtime has not."""
+    if told.station is None:
+        return ()
+    ready = told.station.ready
+    lacking = [name for name in ready.runtime.providers if name not in ready.probed.providers]
+    if not lacking:
+        return ()
+    has = ", ".join(ready.probed.providers)
+    mend = "; install a build that has it there, such as onnxruntime-gpu for TensorRT and CUDA"
+    return (f"{ready.choice} has no {', '.join(lacking)}, but {has}{mend}",)
 
 
 def _parity(trial: Trial | None) -> ParitySection | None:
@@ -130,13 +150,20 @@ def _runtime(told: Description) -> RuntimeSection | None:
         return None
     ready = told.station.ready
     measured = told.trial.measurement if told.trial else None
-    delegates = {run.delegate for run in measured.raw.measured.processes} if measured else set()
+    runs = measured.raw.measured.processes if measured else ()
     return RuntimeSection(
         name=ready.probed.name,
         version=ready.probed.version or None,
         threads=ready.runtime.threads,
-        delegate=", ".join(sorted(delegates)) or None,
+        delegate="; ".join(dict.fromkeys(filter(None, map(_delegate, runs)))) or None,
     )
+
+
+def _delegate(run: wire.ProcessRun) -> str:
+    """Who ran the model; with the share of each where it was more than one."""
+    if len(run.placements) <= 1:
+        return run.delegate
+    return ", ".join(f"{placed.provider} {placed.nodes} nodes" for placed in run.placements)
 
 
 def _transfer(told: Description) -> TransferSection | None:

@@ -17,9 +17,11 @@ from edgeq.core.model import TensorSpec
 from edgeq.core.profile import Budgets
 from edgeq.core.project import Input
 from edgeq.core.report import ArtifactSection, Gate, ModelSection, QualitySection
+from edgeq.core.searched import SearchSection
 from edgeq.core.telemetry import Missing
 from edgeq.errors import BundleError
 from edgeq.ports import Array, Floats
+from edgeq.search.find import Searched
 from edgeq.verify import Verified
 
 
@@ -40,6 +42,7 @@ class ProvedBundle:
         expected: The golden outputs, one array of shape (samples, …) per output.
         gates: Of its quality, on the host.
         missing: Why a figure of its quality is null.
+        searched: How it was chosen; None: it was asked for.
     """
 
     bundle: Bundle
@@ -50,6 +53,12 @@ class ProvedBundle:
     gates: tuple[Gate, ...]
     missing: tuple[Missing, ...]
     warnings: tuple[str, ...]
+    searched: Searched | None = None
+
+    @property
+    def search(self) -> SearchSection | None:
+        """For the report."""
+        return self.searched.section if self.searched else self.bundle.manifest.search
 
 
 def pack_model(
@@ -59,8 +68,12 @@ def pack_model(
     settings: Input,
     budgets: Budgets,
     limits: Limits,
+    searched: Searched | None = None,
 ) -> ProvedBundle:
-    """Put a converted model and its proof into a bundle."""
+    """Put a converted model and its proof into a bundle.
+
+    ``searched``: how it was chosen; None: it was asked for.
+    """
     files = {
         bundles.model_file(converted.artifact.format): converted.artifact.path.read_bytes(),
         bundles.GOLDEN_INPUTS: arrays.pack(verified.golden_inputs),
@@ -71,6 +84,11 @@ def pack_model(
     if named and named.label_names:
         files[bundles.LABELS] = "".join(f"{name}\n" for name in named.label_names).encode()
     manifest = _manifest(converted, verified, labels, budgets, files)
+    if searched:
+        warnings = (*manifest.warnings, *searched.warnings)
+        # measured anew every time: the same release would have another name with it
+        section = searched.section.without_device()
+        manifest = manifest.model_copy(update={"search": section, "warnings": warnings})
     quality = summary.quality_section(verified.quality)
     return ProvedBundle(
         bundle=bundles.seal(manifest, files),
@@ -78,9 +96,13 @@ def pack_model(
         artifact=summary.artifact_section(converted.artifact, converted.pivot.source),
         quality=quality,
         expected=verified.golden_outputs,
-        gates=_gates(quality, verified.quality.source, limits),
+        gates=(
+            *_gates(quality, verified.quality.source, limits),
+            *(searched.gates if searched else ()),
+        ),
         missing=summary.quality_missing(verified.quality.reasons),
         warnings=(*manifest.warnings, *_unproved(verified.quality.source)),
+        searched=searched,
     )
 
 

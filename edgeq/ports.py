@@ -1,7 +1,7 @@
 """What the host needs from the world, as Protocols. Adapters do not inherit from them."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -96,12 +96,21 @@ class LoadOptions:
     Attributes:
         trust: Code that the model carries may run (in the worker, nowhere else).
         image_size: Height and width for an input that leaves them open.
+        shapes: Of the inputs in order, with the batch; empty: what the model says.
+        data_shapes: Of one sample of the data by array name, which is empty where there is one
+            array without a name; for a model that says no shapes.
         target: Format of the pivot.
+        pythons: Of the environments that ``Loader.environments`` named.
+        log: Where child processes of the loader write; None: it starts none.
     """
 
     target: Format
     trust: bool = False
     image_size: tuple[int, int] | None = None
+    shapes: tuple[tuple[int, ...], ...] = ()
+    data_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    pythons: Mapping[str, Path] = field(default_factory=dict)
+    log: Path | None = None
 
 
 class Loader(Protocol):
@@ -113,6 +122,9 @@ class Loader(Protocol):
         Raises:
             ModelError: it is this loader's by name, but not by its contents.
         """
+
+    def environments(self, kind: str, target: Format) -> tuple[str, ...]:
+        """Names of the environments (``edgeq.environments``) that ``load`` needs beside its own."""
 
     def load(
         self,
@@ -137,6 +149,40 @@ class Loader(Protocol):
         """
 
 
+Alter = Callable[[Floats, int, int], Floats]
+"""Changes raw samples of one input, before preprocessing: the array, the number of its first
+sample, the input's place. Pictures come as (count, height, width, channels), gray or red, green,
+blue, 0 to 255."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataFacts:
+    """What data says of itself before it is read as a whole.
+
+    Attributes:
+        label_names: Class names by number; empty when labels are bare numbers.
+        picture: Height and width when samples are pictures; None when they are other numbers.
+        warnings: What is odd about it.
+    """
+
+    samples: int
+    labelled: bool
+    label_names: tuple[str, ...] = ()
+    picture: tuple[int, int] | None = None
+    warnings: tuple[str, ...] = ()
+
+
+class Chunk(Protocol):
+    """Some samples in a row, as they stand on the disk."""
+
+    def samples(self, alter: Alter | None = None) -> Samples:
+        """Preprocess them, changed by ``alter`` before; may be asked several times.
+
+        Raises:
+            DataError: they do not fit the inputs.
+        """
+
+
 class Dataset(Protocol):
     """A kind of data on the disk."""
 
@@ -157,6 +203,22 @@ class Dataset(Protocol):
             DataError: it cannot be read, or does not fit the inputs.
         """
 
+    def describe(self, path: Path, inputs: TensorSpecs, settings: Input) -> DataFacts:
+        """Count the samples without reading them; raises as ``read`` does."""
+
+    def chunks(
+        self, path: Path, inputs: TensorSpecs, settings: Input, batch: int
+    ) -> Iterator[Chunk]:
+        """All samples in order, at most ``batch`` at a time, however large the whole is.
+
+        Close the iterator, or read it to its end; raises as ``read`` does.
+        """
+
+    def stream(
+        self, path: Path, inputs: TensorSpecs, settings: Input, batch: int
+    ) -> Iterator[Samples]:
+        """What ``read`` gives, in chunks, with the same values."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
@@ -170,6 +232,9 @@ class Recipe:
         equalize: Cross-layer equalization of the pivot first (Nagel et al. 2019).
         correct_bias: Bias correction afterwards (the same paper).
         activations: Type of an int8 .onnx's activations.
+        symmetric: Their zero point is 0, as TensorRT needs it.
+        reduce_range: Weights of an int8 .onnx in 7 bits: x86 processors without VNNI add two
+            products of 8 bits in 16, which overflow.
         opset_max: The newest ONNX opset; None: any. ``ir_max`` likewise.
     """
 
@@ -181,6 +246,8 @@ class Recipe:
     equalize: bool = False
     correct_bias: bool = False
     activations: Literal["int8", "uint8"] = "uint8"
+    symmetric: bool = False
+    reduce_range: bool = False
     opset_max: int | None = None
     ir_max: int | None = None
 
@@ -211,6 +278,7 @@ class Store(Protocol):
 
 
 __all__ = [
-    "Array", "Batch", "Channel", "Completed", "Dataset", "Floats", "Link", "LoadOptions", "Loader",
-    "OnProgress", "Predict", "Quantizer", "Recipe", "Samples", "Store", "TensorSpecs", "Transport",
+    "Alter", "Array", "Batch", "Channel", "Chunk", "Completed", "DataFacts", "Dataset", "Floats",
+    "Link", "LoadOptions", "Loader", "OnProgress", "Predict", "Quantizer", "Recipe", "Samples",
+    "Store", "TensorSpecs", "Transport",
 ]  # fmt: skip

@@ -3,26 +3,42 @@
 from dataclasses import dataclass
 
 from edgeq import here
-from edgeq.convert import ConvertJob, convert
+from edgeq.convert import Converted, ConvertJob, convert
 from edgeq.core.bundle import Bundle
 from edgeq.core.gates import Limits
-from edgeq.core.profile import Budgets
+from edgeq.core.profile import Budgets, Format
+from edgeq.core.project import Input
 from edgeq.errors import BundleError
 from edgeq.package import Labels, ProvedBundle, pack_bundle, pack_model
 from edgeq.places import Places
-from edgeq.ports import OnProgress
+from edgeq.ports import OnProgress, Predict
+from edgeq.search.find import Searched, search
+from edgeq.search.trials import SearchWish
 from edgeq.stopwatch import Stopwatch
 from edgeq.verify import verify
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrepareJob:
-    """``source``: a model to convert, or a bundle that was made before."""
+    """What the host does.
+
+    Attributes:
+        source: A model to convert, or a bundle that was made before.
+        search: Look for the best precision of a model; None: the source says which.
+    """
 
     source: ConvertJob | Bundle
     labels: Labels
     budgets: Budgets
     limits: Limits
+    search: SearchWish | None = None
+
+    @property
+    def format(self) -> Format:
+        """What the artifact will be, so that the device's runtime can be chosen meanwhile."""
+        if isinstance(self.source, Bundle):
+            return self.source.manifest.format
+        return self.source.format or self.source.profile.conversion.format
 
 
 def prepare(
@@ -36,12 +52,45 @@ def prepare(
     """
     if isinstance(job.source, Bundle):
         return _check(job.source, job)
-    converted = convert(job.source, places=places, on_progress=on_progress)
+    with here.lazy_host(places) as host:
+        if job.search is None:
+            found: Converted | Searched = convert(
+                job.source, places=places, on_progress=on_progress
+            )
+        else:
+            found = search(job.source, job.search, host, places=places, on_progress=on_progress)
+        proved = _prove(job, found, host.predict, places, watch, on_progress)
+    converted = _converted(found)
     watch.seconds |= {"load": converted.load_s, "quantize": converted.quantize_s}
-    with watch.step("verify"), here.lazy_predictor(places) as predict:
+    return proved
+
+
+def take(
+    job: PrepareJob, searched: Searched, places: Places, watch: Stopwatch, on_progress: OnProgress
+) -> ProvedBundle:
+    """Compare a candidate of a search with the float model, and pack it."""
+    with here.lazy_host(places) as host:
+        return _prove(job, searched, host.predict, places, watch, on_progress)
+
+
+def _prove(
+    job: PrepareJob,
+    found: Converted | Searched,
+    predict: Predict,
+    places: Places,
+    watch: Stopwatch,
+    on_progress: OnProgress,
+) -> ProvedBundle:
+    converted = _converted(found)
+    with watch.step("verify"):
         verified = verify(converted, predict, places=places, on_progress=on_progress)
-    settings = job.source.project.input
-    return pack_model(converted, verified, job.labels, settings, job.budgets, job.limits)
+    settings = Input() if isinstance(job.source, Bundle) else job.source.project.input
+    searched = found if isinstance(found, Searched) else None
+    return pack_model(converted, verified, job.labels, settings, job.budgets, job.limits, searched)
+
+
+def _converted(found: Converted | Searched) -> Converted:
+    return found.converted if isinstance(found, Searched) else found
 
 
 def _check(bundle: Bundle, job: PrepareJob) -> ProvedBundle:

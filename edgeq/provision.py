@@ -1,17 +1,17 @@
 """Which runtime a device gets, and getting it there without internet, pip or root on the device."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
-from edgeq import digest, parcel, wire
+from edgeq import digest, lacking, parcel, wire
 from edgeq.core.machine import Facts, PythonFacts
-from edgeq.core.profile import Profile, RuntimeKind
+from edgeq.core.profile import Format, Profile, RuntimeKind
 from edgeq.errors import PreflightError, SpaceError
 from edgeq.examination import version_tuple
 from edgeq.ports import OnProgress
-from edgeq.runtimes import PACKAGES, Package, RuntimeStore, older
+from edgeq.runtimes import PACKAGES, Package, RuntimeStore, needs_numpy_1, older
 from edgeq.wheels import Target
 
 # What is older fails on operators of today's converter.
@@ -42,6 +42,7 @@ class Choice:
             that are to be sent.
         package: What is or will be in ``runtimes/``; None when installed.
         send_bytes: What has to be sent.
+        name: Of the package on its index.
     """
 
     kind: RuntimeKind
@@ -49,19 +50,21 @@ class Choice:
     version: str
     package: Package | None = None
     send_bytes: int = 0
+    name: str = ""
 
     def __str__(self) -> str:
-        return f"{PACKAGES[self.kind]} {self.version}, {_ORIGINS[self.origin]}"
+        return f"{self.name or PACKAGES[self.kind]} {self.version}, {_ORIGINS[self.origin]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimePlan:
-    """The Python that runs the agent, and the runtime to try first."""
+    """The Python that runs the agent, and the runtime to try first for a format."""
 
     python: PythonFacts
     target: Target
     choice: Choice
     threads: int
+    format: Format
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +85,13 @@ _ORIGINS = {
 
 
 def plan(
-    profile: Profile, facts: Facts, store: RuntimeStore, where: str, python: str | None = None
+    profile: Profile,
+    facts: Facts,
+    store: RuntimeStore,
+    where: str,
+    python: str | None = None,
+    *,
+    format_: Format | None = None,
 ) -> RuntimePlan:
     """Choose a Python and a runtime. Nothing is sent; wheels may be fetched to the host.
 
@@ -92,23 +101,26 @@ def plan(
         store: The host's cache of runtimes.
         where: The device, as the user calls it.
         python: The only Python that may be used; None: any.
+        format_: What it is to run; None: the profile's.
 
     Raises:
         PreflightError: no runtime can be had for it; with what would help.
         FetchError: wheels have to be fetched, and cannot.
     """
+    wanted = format_ or profile.conversion.format
+    kinds = lacking.kinds_of(profile, wanted, where)
     usable = _usable(profile, facts, where, python)
-    for candidate in usable:
-        target = Target.of(facts, candidate)
-        choice = next(_choices(profile, facts, store, candidate, installed=True), None)
-        if choice is not None:
-            return _plan(profile, candidate, target, choice)
-    for candidate in usable:
-        target = Target.of(facts, candidate)
-        choice = next(_choices(profile, facts, store, candidate, installed=False), None)
-        if choice is not None:
-            return _plan(profile, candidate, target, choice)
-    raise _none_to_be_had(profile, facts, usable, where)
+    for installed in (True, False):
+        for candidate in _gpu_first(usable, profile) if installed else usable:
+            target = Target.of(facts, candidate)
+            choices = _choices(kinds, facts, store, candidate, installed=installed)
+            choice = next(choices, None)
+            if choice is not None:
+                threads = profile.runtime.threads
+                return RuntimePlan(
+                    python=candidate, target=target, choice=choice, threads=threads, format=wanted
+                )
+    raise lacking.none_to_be_had(kinds, facts, usable, where)
 
 
 def agent_python(profile: Profile, facts: Facts, where: str, python: str | None) -> str:
@@ -141,7 +153,7 @@ def ensure(
         if choice.package is not None and choice.origin == "wheels":
             sent_bytes += _send(session, choice.package, facts, store, on_progress)
         paths = (f"runtimes/{choice.package.folder}",) if choice.package else ()
-        runtime = wire.Runtime(kind=choice.kind, paths=paths, threads=plan.threads)
+        runtime = _runtime(choice, paths, plan, profile)
         on_progress(f"try {PACKAGES[choice.kind]}", 0, 0)
         probed = session.probe(runtime)
         if probed.ok:
@@ -150,15 +162,30 @@ def ensure(
         tried.append(f"{PACKAGES[choice.kind]} {choice.version}: {why}")
         if choice.package is not None:
             store.refuse(choice.package, facts, probed.detail)
+    names = ", or ".join(PACKAGES[kind] for kind in profile.runtime.kinds_for(plan.format))
     raise PreflightError(
         f"no runtime runs on the device; tried {'; '.join(tried)}",
-        hint="install one there by hand: pip install ai-edge-litert, or tflite-runtime",
+        hint=f"install one there by hand: pip install {names}",
     )
 
 
-def _plan(profile: Profile, python: PythonFacts, target: Target, choice: Choice) -> RuntimePlan:
-    threads = profile.runtime.threads
-    return RuntimePlan(python=python, target=target, choice=choice, threads=threads)
+def _runtime(
+    choice: Choice, paths: tuple[str, ...], plan: RuntimePlan, profile: Profile
+) -> wire.Runtime:
+    runtime = wire.Runtime(kind=choice.kind, paths=paths, threads=plan.threads)
+    if choice.kind != "onnxruntime":
+        return runtime
+    providers, arena = profile.runtime.providers, profile.runtime.arena
+    level = profile.runtime.graph_optimization
+    return replace(runtime, providers=providers, arena=arena, graph_optimization=level)
+
+
+def _gpu_first(usable: tuple[PythonFacts, ...], profile: Profile) -> tuple[PythonFacts, ...]:
+    """Where a GPU is asked for, the Python with the build that has it; else as they are."""
+    if not lacking.asks_for_gpu(profile):
+        return usable
+    gpu = lacking.GPU_PACKAGE
+    return tuple(sorted(usable, key=lambda one: gpu not in one.packages.values()))
 
 
 def _usable(
@@ -186,7 +213,7 @@ def _is_called(path: str, python: str) -> bool:
 
 
 def _choices(
-    profile: Profile,
+    kinds: tuple[RuntimeKind, ...],
     facts: Facts,
     store: RuntimeStore,
     python: PythonFacts,
@@ -195,11 +222,12 @@ def _choices(
 ) -> Iterator[Choice]:
     """What is installed, or what the host can send, by the profile's order."""
     target = Target.of(facts, python)
-    for kind in profile.runtime.kinds:
+    for kind in kinds:
         if installed:
             version = python.runtimes.get(kind)
             if version and _is_good(kind, version, python):
-                yield Choice(kind=kind, origin="installed", version=version)
+                name = python.packages.get(kind, "")
+                yield Choice(kind=kind, origin="installed", version=version, name=name)
             continue
         package = store.find(kind, target)
         while package is not None and store.is_refused(package, facts):
@@ -228,18 +256,19 @@ def _numpy_is_there(package: Package, python: PythonFacts) -> bool:
     if package.with_numpy:
         return True
     version = version_tuple(python.runtimes.get("numpy", ""))
-    return bool(version) and (package.kind != "tflite_runtime" or version < (2,))
+    return bool(version) and (not needs_numpy_1(package.kind, package.version) or version < (2,))
 
 
 def _attempts(
     plan: RuntimePlan, profile: Profile, facts: Facts, store: RuntimeStore
 ) -> Iterator[Choice]:
     """The plan's choice, then the others: installed ones, then packages with their forerunners."""
+    kinds = profile.runtime.kinds_for(plan.format)
     yield plan.choice
-    for choice in _choices(profile, facts, store, plan.python, installed=True):
+    for choice in _choices(kinds, facts, store, plan.python, installed=True):
         if choice != plan.choice:
             yield choice
-    for choice in _choices(profile, facts, store, plan.python, installed=False):
+    for choice in _choices(kinds, facts, store, plan.python, installed=False):
         if choice.package is None:
             continue
         if choice != plan.choice:
@@ -268,29 +297,3 @@ def _send(
     sent_bytes = session.put(place, path, digest.of_file(path), on_progress)
     session.unpack(place, f"runtimes/{package.folder}", on_progress)
     return sent_bytes
-
-
-def _none_to_be_had(
-    profile: Profile, facts: Facts, pythons: tuple[PythonFacts, ...], where: str
-) -> PreflightError:
-    kinds = " or ".join(PACKAGES[kind] for kind in profile.runtime.kinds)
-    versions = ", ".join(".".join(map(str, python.version[:2])) for python in pythons)
-    problems = [
-        f"{kind} there does not import: {python.problems[kind].strip().splitlines()[-1][:120]}"
-        for python in pythons
-        for kind in profile.runtime.kinds
-        if python.problems.get(kind, "").strip()
-    ]
-    what = f"there is no {kinds} for Python {versions} on {facts.architecture}"
-    if facts.libc:
-        what += f" with {facts.libc} {facts.libc_version or ''}".rstrip()
-    return PreflightError(f"{where}: {'; '.join([what, *problems])}", hint=_mend(facts, pythons))
-
-
-def _mend(facts: Facts, pythons: tuple[PythonFacts, ...]) -> str:
-    if facts.libc == "bionic":
-        return "in Termux: pkg install python-numpy python-tflite-runtime"
-    lacks_numpy = not any("numpy" in python.runtimes for python in pythons)
-    if facts.architecture.startswith("armv") and lacks_numpy:
-        return "there is no wheel of numpy for it; on the device: sudo apt install python3-numpy"
-    return "a Python from 3.9 to 3.13 on a 64-bit glibc system can be served; install one there"

@@ -21,12 +21,9 @@ PACKAGES: dict[RuntimeKind, str] = {
     "tflite_runtime": "tflite-runtime",
     "onnxruntime": "onnxruntime",
 }
-# tflite-runtime was built for NumPy 1 and does not say so in its metadata.
-NUMPY: dict[RuntimeKind, str] = {
-    "litert": "numpy",
-    "tflite_runtime": "numpy<2",
-    "onnxruntime": "numpy",
-}
+# tflite-runtime was built for NumPy 1 and does not say so in its metadata. ONNX Runtime takes
+# NumPy 2 from 1.19 on: github.com/microsoft/onnxruntime/releases/tag/v1.19.0
+_FIRST_ONNXRUNTIME_FOR_NUMPY_2 = "1.19"
 _NEGATIVE_LIFE_S = 86_400.0
 _MAX_OLDER = 8
 
@@ -132,7 +129,8 @@ class RuntimeStore:
         runtime = self._newest(_wishes(kind, below), target)
         if runtime is None:
             return None
-        numpy = self._newest([NUMPY[kind]], target)
+        old = needs_numpy_1(kind, runtime.version)
+        numpy = self._newest(["numpy<2" if old else "numpy"], target)
         return Package(kind=kind, wheels=(runtime, *([numpy] if numpy else [])))
 
     def _newest(self, wishes: list[str], target: Target) -> Wheel | None:
@@ -152,12 +150,24 @@ class RuntimeStore:
         return None
 
 
+def needs_numpy_1(kind: RuntimeKind, version: str) -> bool:
+    """Whether a runtime fails to import beside NumPy 2."""
+    from packaging.version import InvalidVersion, Version
+
+    if kind != "onnxruntime":
+        return kind == "tflite_runtime"
+    try:
+        return Version(version) < Version(_FIRST_ONNXRUNTIME_FOR_NUMPY_2)
+    except InvalidVersion:
+        return False
+
+
 def _wishes(kind: RuntimeKind, below: str | None) -> list[str]:
     """Requirements, the best first: the host's own version gives exactly the host's answers."""
     name = PACKAGES[kind]
     if below is not None:
         return [f"{name}<{below}"]
-    if kind == "litert":
+    if kind != "tflite_runtime":
         own = metadata.version(name)
         return [f"{name}=={own}", f"{name}<{own}"]
     return [name]

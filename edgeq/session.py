@@ -22,6 +22,8 @@ MAX_RAW_BYTES = 1 << 30
 # The slowest disk and link that are still worth waiting for.
 _SLOWEST_BYTES_PER_S = 100_000
 _GRACE_S = 60.0
+# One name, so that a data set that comes in pieces never fills the device's disk.
+_PREDICT_INPUTS = "scratch/inputs.npz"
 _RUN_BYTES = 16  # a start and a latency
 
 
@@ -212,7 +214,7 @@ class Session:
         """
         packed = arrays.pack(inputs)
         digest = hashlib.sha256(packed).hexdigest()
-        source = f"scratch/{digest[:32]}.npz"
+        source = _PREDICT_INPUTS
         self.put(source, packed, digest)
         there = replace(request, inputs=source)
         return self.replay(there, len(inputs[0]), on_progress)

@@ -1,6 +1,9 @@
 """The user's files: which loader or reader takes them, and their hashes."""
 
 import hashlib
+import zipfile
+import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -8,7 +11,9 @@ from typing import cast
 from edgeq import digest, registry
 from edgeq.core import project
 from edgeq.core.model import Source
-from edgeq.core.project import Project
+from edgeq.core.profile import Format
+from edgeq.core.project import Input, Project
+from edgeq.datasets import rows
 from edgeq.errors import ConfigError, DataError, ModelError, RejectedError
 from edgeq.ports import Dataset, Loader
 
@@ -17,10 +22,6 @@ MAX_MODEL_BYTES = 2 << 30
 _MAX_PROJECT_BYTES = 1 << 20
 _MAX_MODEL_FILES = 10_000
 _NOT_YET = {
-    ".onnx": "ONNX",
-    ".pt": "PyTorch",
-    ".pth": "PyTorch",
-    ".pt2": "PyTorch",
     ".safetensors": "safetensors",
     ".pb": "a bare TensorFlow graph",
     ".ckpt": "a TensorFlow checkpoint",
@@ -34,6 +35,16 @@ class Model:
 
     source: Source
     loader: str
+
+    @property
+    def shapeless(self) -> bool:
+        """Whether such a file says nothing of its inputs' shapes."""
+        return self.source.kind == "torchscript"
+
+    def environments(self, target: Format) -> tuple[str, ...]:
+        """Names of the environments that loading it needs, see ``edgeq.environments``."""
+        loader = cast("Loader", registry.find("loaders", self.loader))
+        return loader.environments(self.source.kind, target)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,9 +95,12 @@ def identify_model(path: Path) -> Model:
                 return Model(source=source, loader=name)
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}") from error
-    known = "edgeq takes .h5, .hdf5, .keras, a SavedModel folder and float .tflite"
+    known = (
+        "edgeq takes .h5, .hdf5, .keras, a SavedModel folder, .onnx, PyTorch's .pt2 and "
+        "TorchScript's .pt, and float .tflite"
+    )
     if other := _NOT_YET.get(path.suffix.lower()):
-        raise ModelError(f"{path} is {other}, which this version does not take", hint=known)
+        raise ModelError(f"{path} is {other}, which edgeq does not take", hint=known)
     raise ModelError(f"{path} is no kind of model that edgeq knows", hint=known)
 
 
@@ -108,6 +122,33 @@ def identify_data(path: Path) -> Data:
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
     raise DataError(f"{path} is no kind of data that edgeq knows", hint=known)
+
+
+def sample_shapes(data: Data, settings: Input) -> Mapping[str, tuple[int, ...]]:
+    """Shapes of one sample by array name, for a model that says none; only headers are read.
+
+    The name is empty where an array has none. Images of a known size have PyTorch's order:
+    (channels, height, width).
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    if data.path.is_dir():
+        channels = 1 if settings.color == "gray" else 3
+        return {"": (channels, *settings.size)} if settings.size else {}
+    try:
+        if data.path.suffix.lower() == ".npy":
+            with data.path.open("rb") as stream:
+                return {"": rows.read_header(stream, str(data.path)).shape[1:]}
+        shapes = {}
+        with zipfile.ZipFile(data.path) as archive:
+            for name in archive.namelist():
+                with archive.open(name) as stream:
+                    header = rows.read_header(stream, f"{name} in {data.path}")
+                shapes[name.removesuffix(".npy")] = header.shape[1:]
+    except (OSError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"cannot read {data.path}: {error}") from error
+    return shapes
 
 
 def _refuse_odd_name(path: Path, kind: type[RejectedError]) -> None:

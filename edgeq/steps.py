@@ -1,7 +1,8 @@
 """What runs in worker processes: loading a model and quantizing it."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -25,6 +26,7 @@ from edgeq.ports import (
 )
 
 _PROBES = 8
+_SMALL_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +66,11 @@ def load(request: LoadRequest, on_progress: OnProgress) -> FloatModel:
         if request.data is None or request.reader is None:
             return batches(noise.random_samples(inputs, _PROBES), inputs)
         reader = cast("Dataset", registry.find("datasets", request.reader))
-        # an array is read as a whole anyhow; only of a folder are a few samples cheaper
-        limit = _PROBES if request.data.is_dir() else None
+        # a small array is read as a whole: that it is usable shows early, with the sample's number
+        limit = None if _is_small(reader, request, inputs) else _PROBES
         samples = reader.read(request.data, inputs, request.settings, limit)
+        if limit is not None:
+            samples = replace(samples, origin=f"{samples.count} samples spread over {request.data}")
         calibration.refuse_unusable(samples, inputs)
         places = spread(samples.count, _PROBES)
         numbers.extend(places.tolist() if limit is None else ())
@@ -83,6 +87,14 @@ def load(request: LoadRequest, on_progress: OnProgress) -> FloatModel:
             f"the model rejects {which} of {request.data}: {error.message}",
             hint="do its values mean what the model was trained on?",
         ) from error
+
+
+def _is_small(reader: Dataset, request: LoadRequest, inputs: TensorSpecs) -> bool:
+    if request.data is None or request.data.is_dir():
+        return False
+    sample_bytes = 4 * sum(math.prod(spec.shape[1:]) for spec in inputs)
+    samples = reader.describe(request.data, inputs, request.settings).samples
+    return samples * sample_bytes <= _SMALL_BYTES
 
 
 def quantize(request: QuantizeRequest, on_progress: OnProgress) -> Artifact:

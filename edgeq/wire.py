@@ -144,13 +144,18 @@ class Existing:
 class Runtime:
     """How a model is run.
 
-    ``kind`` names the adapter (litert, tflite_runtime); ``paths`` go in front of PYTHONPATH:
-    folders relative to the root; none means what the device's Python has.
+    ``kind`` names the adapter (litert, tflite_runtime, onnxruntime); ``paths`` go in front of
+    PYTHONPATH: folders relative to the root; none means what the device's Python has. The others
+    are ONNX Runtime's: ``providers`` in order (TensorRT, CUDA, XNNPACK, CPU), of which CPU need
+    not be named; ``graph_optimization``: all, extended, basic or disabled.
     """
 
     kind: str
     paths: typing.Tuple[str, ...] = ()
     threads: int = 1
+    providers: typing.Tuple[str, ...] = ()
+    arena: bool = True
+    graph_optimization: str = "all"
 
 
 @dataclass(frozen=True)
@@ -162,11 +167,14 @@ class Probe:
 
 @dataclass(frozen=True)
 class Probed:
+    """``providers``: those that this build of ONNX Runtime has; whether they work shows later."""
+
     ok: bool
     name: str = ""
     version: str = ""
     numpy_version: str = ""
     detail: str = ""
+    providers: typing.Tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -310,11 +318,21 @@ class Measure:
 
 
 @dataclass(frozen=True)
+class Placement:
+    """How many of the model's nodes an execution provider ran."""
+
+    provider: str
+    nodes: int
+
+
+@dataclass(frozen=True)
 class ProcessRun:
     """One child. All times ``*_ns`` are the device's monotonic clock or durations by it.
 
     ``baseline_rss_bytes``: runtime imported, no model yet. ``peak_rss_bytes``: VmHWM at the end.
     Unknown is None. ``warmup_runs`` of ``runs`` latencies come first and are marked, not dropped.
+    ``placements``: the execution providers that ran the model; empty where it was not looked at,
+    which is so when none but the CPU was asked for. ``delegate``: the same in a word.
     """
 
     runs: int
@@ -327,6 +345,7 @@ class ProcessRun:
     pss_bytes: typing.Optional[int] = None
     cpu_ns: typing.Optional[int] = None
     delegate: str = ""
+    placements: typing.Tuple[Placement, ...] = ()
 
 
 @dataclass(frozen=True)

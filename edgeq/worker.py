@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import time
 import traceback
 import typing
@@ -55,6 +56,7 @@ def call(
     log: Path,
     limits: Limits = Limits(),
     on_progress: OnProgress | None = None,
+    python: Path | None = None,
 ) -> ReplyT:
     """Run a module's function in a child and give its reply; nothing of the child is left.
 
@@ -64,6 +66,8 @@ def call(
         log: The child's output is appended to it.
         limits: The child is killed beyond them.
         on_progress: Called in this thread.
+        python: Of another environment (``environments.ensure``); it finds edgeq's modules, but
+            none of the packages of edgeq's own environment. None: edgeq's own.
 
     Raises:
         EdgeqError: what the function raised, same class, message and hint.
@@ -78,7 +82,11 @@ def call(
             "request": TypeAdapter(type(request)).dump_python(request, mode="json"),
         }
     )
-    with _log_file(log) as output, _child(output) as child:
+    with (
+        _log_file(log) as output,
+        _search_path(python) as paths,
+        _child(output, python, paths) as child,
+    ):
         watch = _Watch(child, limits, log)
         _send(child, line)
         for message in watch.messages():
@@ -106,15 +114,34 @@ def _log_file(log: Path) -> Iterator[IO[bytes]]:
 
 
 @contextlib.contextmanager
-def _child(output: IO[bytes]) -> Iterator["subprocess.Popen[bytes]"]:
+def _search_path(python: Path | None) -> Iterator[str]:
+    """``PYTHONPATH`` of the child."""
+    package = Path(__file__).resolve().parent
+    if python is None:
+        paths = os.environ.get("PYTHONPATH", "")
+        if str(package.parent) != sysconfig.get_path("purelib"):
+            paths = os.pathsep.join(part for part in (paths, str(package.parent)) if part)
+        yield paths
+        return
+    # beside an installed edgeq lie all the packages that another environment must not see
+    with tempfile.TemporaryDirectory(prefix="edgeq-path-") as folder:
+        Path(folder, package.name).symlink_to(package)
+        yield folder
+
+
+@contextlib.contextmanager
+def _child(
+    output: IO[bytes], python: Path | None, paths: str
+) -> Iterator["subprocess.Popen[bytes]"]:
     """A worker in a process group of its own, which is killed at the end, however that comes."""
+    # -P: a json.py in the current folder is not to be imported; -s: nor the user's packages
+    flags = ["-P"] if python is None else ["-P", "-s"]
     process = subprocess.Popen(
-        # -P: a json.py in the current folder is not to be imported
-        [sys.executable, "-P", "-m", "edgeq.worker"],
+        [str(python or sys.executable), *flags, "-m", "edgeq.worker"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=output,
-        env=_environment(os.environ),
+        env=_environment(os.environ, paths),
         start_new_session=True,
     )
     try:
@@ -129,12 +156,8 @@ def _child(output: IO[bytes]) -> Iterator["subprocess.Popen[bytes]"]:
                     stream.close()
 
 
-def _environment(environ: Mapping[str, str]) -> dict[str, str]:
+def _environment(environ: Mapping[str, str], paths: str) -> dict[str, str]:
     """The user's, with what makes TensorFlow quiet, repeatable and the only Keras backend."""
-    package = str(Path(__file__).resolve().parent.parent)
-    paths = environ.get("PYTHONPATH", "")
-    if package != sysconfig.get_path("purelib"):
-        paths = os.pathsep.join(part for part in (paths, package) if part)
     return {
         **environ,
         "PYTHONPATH": paths,
@@ -143,6 +166,8 @@ def _environment(environ: Mapping[str, str]) -> dict[str, str]:
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "TF_ENABLE_ONEDNN_OPTS": "0",
         "CUDA_VISIBLE_DEVICES": "-1",
+        # From 1.29 on ONNX Runtime tells its maker about models: microsoft/onnxruntime/pull/27379
+        "ORT_DISABLE_TELEMETRY": "1",
         _PARENT: str(os.getpid()),
     }
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from edgeq import wire
 from edgeq.agent import memory, predict, tensors
-from edgeq.agent.ports import Array, FailureError, Runner, RuntimeModule
+from edgeq.agent.ports import Array, Runner, RuntimeModule
 
 STABLE_WITHIN = 0.03
 MOST_RUNS = 4_000_000  # 64 MB: a run of 10 s ends early only below 3 us per inference
@@ -49,30 +49,30 @@ class _WarmUp:
 
 
 def run(
-    request: wire.Measure, runtime: RuntimeModule, on_progress: OnProgress, root: Path
+    request: wire.Measure, module: RuntimeModule, on_progress: OnProgress, root: Path
 ) -> tuple[wire.Measured, bytes]:
     """Measure; paths are absolute here, ``runs`` and ``seconds`` are this process's share.
 
     Raises:
         FailureError: runtime, missing, model, refused.
     """
-    predict.import_runtime(runtime)
+    tensors.check(module, Path(request.model))
+    predict.import_runtime(module)
     inputs = tensors.load_inputs(Path(request.inputs)) if request.inputs else None
     times = _Times(root)
     baseline_bytes = memory.status_bytes("VmRSS", root)
     load_start_ns = time.monotonic_ns()
-    runner = tensors.start(runtime, Path(request.model), request.runtime.threads, inputs)
+    runner = tensors.start(module, Path(request.model), request.runtime, inputs, observe=True)
     load_ns = time.monotonic_ns() - load_start_ns
-    _feed(runner, inputs)
-    first_start_ns = time.monotonic_ns()
-    predict.invoke(runner)
-    first_ns = time.monotonic_ns() - first_start_ns
-    gc.collect()
-    gc.disable()
-    try:
+    with tensors.running():
+        _feed(runner, inputs)
+        first_start_ns = time.monotonic_ns()
+        runner.invoke()
+        first_ns = time.monotonic_ns() - first_start_ns
+        placements = runner.placements()
+        gc.collect()
+        gc.disable()
         spans, warm_up = _timed_phases(runner, request, times, on_progress)
-    except (ValueError, RuntimeError) as error:
-        raise FailureError("model", f"the runtime failed to run the model: {error}") from error
     footprint = times.footprint or _footprint(root)
     payload = times.payload()
     process = wire.ProcessRun(
@@ -85,6 +85,7 @@ def run(
         peak_rss_bytes=footprint.peak_rss_bytes,
         pss_bytes=footprint.pss_bytes,
         cpu_ns=time.process_time_ns(),
+        placements=placements,
     )
     return wire.Measured(len(payload), (process,), spans), payload
 

@@ -40,21 +40,23 @@ PROBE = r"""
 import importlib.util, json, os, platform, struct, sys
 sys.path[:] = [path for path in sys.path if path not in ("", os.getcwd())]
 MODULES = {"numpy": "numpy", "psutil": "psutil", "litert": "ai_edge_litert.interpreter",
-           "tflite_runtime": "tflite_runtime.interpreter"}
-NAMES = {"litert": "ai-edge-litert"}
+           "tflite_runtime": "tflite_runtime.interpreter", "onnxruntime": "onnxruntime"}
+NAMES = {"litert": ("ai-edge-litert",), "tflite_runtime": ("tflite-runtime",),
+         "onnxruntime": ("onnxruntime-gpu", "onnxruntime")}
+packages = {}
 def version(key, module):
     package = sys.modules[module.partition(".")[0]]
-    try:
-        from importlib import metadata
-        return str(getattr(package, "__version__", "") or metadata.version(NAMES.get(key, key)))
-    except Exception:
-        return "unknown"
+    return str(getattr(package, "__version__", "") or installed(key) or "unknown")
 def installed(key):
-    try:
-        from importlib import metadata
-        return metadata.version(NAMES.get(key, key).replace("_", "-"))
-    except Exception:
-        return ""
+    for name in NAMES.get(key, (key,)):
+        try:
+            from importlib import metadata
+            found = metadata.version(name)
+            packages[key] = name
+            return found
+        except Exception:
+            pass
+    return ""
 def attempt(key, module):
     ours, theirs = os.pipe()
     child = os.fork()
@@ -88,13 +90,14 @@ for key, module in MODULES.items():
     except Exception:
         there = True
     if there:
-        said = "+" + installed(key) if "quick" in sys.argv else ""
-        if said in ("", "+"):
+        said = "+" + installed(key)
+        if "quick" not in sys.argv or said == "+":
             said = attempt(key, module)
         (runtimes if said[0] == "+" else problems)[key] = said[1:]
 print("EDGEQ-PYTHON " + json.dumps({
     "path": sys.executable, "version": list(sys.version_info[:3]), "bits": 8 * struct.calcsize("P"),
     "implementation": platform.python_implementation(), "runtimes": runtimes, "problems": problems,
+    "packages": packages,
     "real": os.path.realpath(sys.executable), "prefix": sys.prefix}))
 """
 
@@ -323,7 +326,8 @@ def identity(path: str) -> str:
 
 def ask_python(path: str) -> typing.Optional[Json]:
     """What a Python says of itself; None when it is none."""
-    environment = dict(os.environ, PYTHONDONTWRITEBYTECODE="1")
+    # Nothing is to be written, nor told: ONNX Runtime does both when it is imported.
+    environment = dict(os.environ, PYTHONDONTWRITEBYTECODE="1", ORT_DISABLE_TELEMETRY="1")
     environment.pop("PYTHONPATH", None)
     command = [path, "-B", "-c", PROBE] + (["quick"] if QUICK else [])
     limit_s = QUICK_TIMEOUT_S if QUICK else PROBE_TIMEOUT_S

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import types
 import typing
+from pathlib import Path
 
+from edgeq import wire
 from edgeq.agent.ports import Array, Tensor
+
+SUFFIX = ".tflite"
 
 Interpreter = typing.Any  # of either package; they have no type in common
 
@@ -36,6 +40,17 @@ class InterpreterRunner:
 
     def get(self, position: int) -> Array:
         return self._interpreter.get_tensor(self._outputs[position])
+
+    def placements(self) -> tuple[wire.Placement, ...]:
+        return ()  # XNNPACK says so on standard error; see measure.py
+
+
+def providers() -> tuple[str, ...]:
+    return ()
+
+
+def check(model: Path) -> None:
+    """Nothing to look for: a .tflite names no other files."""
 
 
 def version_of(package: types.ModuleType, distribution: str) -> str:

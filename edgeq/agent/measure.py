@@ -129,11 +129,19 @@ def _run_children(request: wire.Measure, ask: Ask) -> _Children:
         if not isinstance(answer.message, wire.Measured):
             raise FailureError("internal", f"the model's process answered {answer.message!r}")
         (run,) = answer.message.processes
-        delegate = "XNNPACK" if _XNNPACK_LINE in answer.stderr else "none"
-        runs.append(replace(run, delegate=delegate))
+        runs.append(replace(run, delegate=_delegate(request.runtime, run, answer.stderr)))
         spans += [replace(span, process=number) for span in answer.message.spans]
         payloads.append(answer.payload)
     return _Children(tuple(runs), tuple(spans), b"".join(payloads))
+
+
+def _delegate(runtime: wire.Runtime, run: wire.ProcessRun, stderr: str) -> str:
+    """Who ran the model, in a word."""
+    if run.placements:
+        return "+".join(one.provider for one in run.placements)
+    if runtime.kind == "onnxruntime":
+        return "CPU"
+    return "XNNPACK" if _XNNPACK_LINE in stderr else "none"
 
 
 def _idle(phase: str, seconds: float, talk: Talk) -> tuple[wire.Span, ...]:

@@ -64,7 +64,7 @@ class Tensor:
 
 
 class Runner(typing.Protocol):
-    """A loaded model. Positions are those of ``get_input_details()``, ``get_output_details()``."""
+    """A loaded model; positions are those of the model's own inputs and outputs."""
 
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
@@ -77,11 +77,15 @@ class Runner(typing.Protocol):
 
     def get(self, position: int) -> Array: ...
 
+    def placements(self) -> tuple[wire.Placement, ...]:
+        """Who ran the model so far, where ``load`` was told to look; called at most once."""
+
 
 class RuntimeModule(typing.Protocol):
-    """A file under ``runtimes/``."""
+    """A file under ``runtimes/``. ``SUFFIX`` is that of the model files it runs."""
 
     NAME: str
+    SUFFIX: str
 
     def version(self) -> str:
         """Import the runtime and say its version.
@@ -90,8 +94,23 @@ class RuntimeModule(typing.Protocol):
             ImportError: it is not there, or its library does not load.
         """
 
-    def load(self, model: Path, threads: int) -> Runner:
-        """Load a model, not yet allocated.
+    def providers(self) -> tuple[str, ...]:
+        """The execution providers it has; none where there is no such thing."""
+
+    def check(self, model: Path) -> None:
+        """Look at a file before the runtime opens it.
+
+        Raises:
+            FailureError: model, when it must not be opened.
+        """
+
+    def load(self, model: Path, runtime: wire.Runtime, *, observe: bool) -> Runner:
+        """Load a model that was checked, not yet allocated.
+
+        Args:
+            model: The file.
+            runtime: How.
+            observe: Find out which execution providers run it, where that is a question.
 
         Raises:
             ValueError: the runtime refuses the model.

@@ -15,7 +15,7 @@ _PROGRESS_S = 0.2
 
 def run(
     request: wire.Predict,
-    runtime: RuntimeModule,
+    module: RuntimeModule,
     on_progress: typing.Callable[[wire.Message], None],
 ) -> wire.Predicted:
     """Run every sample through the model, one at a time, and write the outputs; paths are absolute.
@@ -23,13 +23,15 @@ def run(
     Raises:
         FailureError: runtime, missing, model, refused.
     """
-    import_runtime(runtime)
+    tensors.check(module, Path(request.model))
+    import_runtime(module)
     inputs = tensors.load_inputs(Path(request.inputs))
-    runner = tensors.start(runtime, Path(request.model), request.runtime.threads, inputs)
+    runner = tensors.start(module, Path(request.model), request.runtime, inputs)
     feeds = [tensors.to_input(array, tensor) for array, tensor in zip(inputs, runner.inputs)]
     shapes = tensors.fitting_shapes(runner.inputs, inputs)
     start_s = time.monotonic()
-    outputs = _run_all(runner, feeds, shapes, on_progress)
+    with tensors.running():
+        outputs = _run_all(runner, feeds, shapes, on_progress)
     seconds = time.monotonic() - start_s
     if request.dequantize:
         outputs = [
@@ -39,7 +41,7 @@ def run(
     return wire.Predicted(samples=len(inputs[0]), seconds=seconds)
 
 
-def import_runtime(runtime: RuntimeModule) -> str:
+def import_runtime(module: RuntimeModule) -> str:
     """Import a runtime; its version.
 
     Raises:
@@ -48,9 +50,9 @@ def import_runtime(runtime: RuntimeModule) -> str:
     try:
         import numpy as np  # noqa: F401  # the runtimes need it, and say so less plainly
 
-        return runtime.version()
+        return module.version()
     except (ImportError, OSError, AttributeError) as error:
-        message = f"{runtime.NAME} does not import: {error}"
+        message = f"{module.NAME} does not import: {error}"
         raise FailureError("runtime", message) from error
 
 
@@ -68,7 +70,7 @@ def _run_all(
     for sample in range(total):
         for position, (array, shape) in enumerate(zip(feeds, shapes)):
             runner.set(position, array[sample].reshape(shape))
-        invoke(runner)
+        runner.invoke()
         for position, row in enumerate(rows):
             value = runner.get(position)
             row.append(value[0] if value.ndim and len(value) == 1 else value)
@@ -79,18 +81,6 @@ def _run_all(
         return [np.stack(row) for row in rows]
     except ValueError as error:
         raise FailureError("refused", "the outputs' shape differs by sample") from error
-
-
-def invoke(runner: Runner) -> None:
-    """Run once.
-
-    Raises:
-        FailureError: model, when the runtime gives up.
-    """
-    try:
-        runner.invoke()
-    except (ValueError, RuntimeError) as error:
-        raise FailureError("model", f"the runtime failed to run the model: {error}") from error
 
 
 def _write(path: Path, outputs: typing.Sequence[Array]) -> None:

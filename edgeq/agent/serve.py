@@ -34,6 +34,7 @@ from edgeq.agent.ports import FailureError, HostGoneError, from_os_error
 from edgeq.agent.talk import Talk
 
 _Handler = typing.Callable[[typing.Any], typing.Optional[wire.Message]]
+_ENGINE_LIFE_S = 30 * 86400.0  # TensorRT's, which it makes again
 _OPEN_FOLDERS = ("agents", "runtimes", "scratch")
 
 
@@ -151,6 +152,7 @@ class Session:
         remove_dead_scratch(self._layout.root)
         for folder in ("agents", "runtimes"):
             remove_old(self._layout.root / folder, (files.PART_MARK, UNPACKING), STALE_S)
+        remove_old(self._layout.root / "engines", ("",), _ENGINE_LIFE_S)
         return wire.Done()
 
     def _put(self, request: wire.Put) -> wire.Message:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import typing
 import zipfile
 from pathlib import Path
 
+from edgeq import wire
 from edgeq.agent.ports import Array, FailureError, Runner, RuntimeModule, Tensor
+
+# What a runtime, or NumPy with its words about a damaged model's tensors, may raise.
+_MODEL_ERRORS = (ValueError, RuntimeError, TypeError, IndexError, ArithmeticError)
+_MOST_SAID = 300
 
 
 def load_inputs(path: Path) -> list[Array]:
@@ -48,26 +54,60 @@ def random_inputs(tensors: typing.Sequence[Tensor]) -> list[Array]:
     return samples
 
 
-def start(
-    runtime: RuntimeModule, model: Path, threads: int, inputs: typing.Sequence[Array] | None
-) -> Runner:
-    """Load and allocate a model for samples of these shapes; None: for its own shapes.
+def check(module: RuntimeModule, model: Path) -> None:
+    """Is the file there, and fit to be opened?
 
     Raises:
-        FailureError: missing, model, refused.
+        FailureError: missing, model.
     """
     if not model.is_file():
         raise FailureError("missing", f"{model}: not there")
+    module.check(model)
+
+
+def start(
+    module: RuntimeModule,
+    model: Path,
+    runtime: wire.Runtime,
+    inputs: typing.Sequence[Array] | None,
+    *,
+    observe: bool = False,
+) -> Runner:
+    """Load and allocate a checked model for samples of these shapes; None: for its own shapes.
+
+    Raises:
+        FailureError: model, refused.
+    """
     try:
-        runner = runtime.load(model, threads)
+        runner = module.load(model, runtime, observe=observe)
         shapes = [tensor.shape for tensor in runner.inputs]
         if inputs is not None:
             shapes = fitting_shapes(runner.inputs, inputs)
         runner.resize(shapes)
-    except (ValueError, RuntimeError) as error:
-        message = f"{runtime.NAME} cannot load {model.name}: {error}"
+    except _MODEL_ERRORS as error:
+        message = f"{module.NAME} cannot load {model.name}: {_sentence(error)}"
         raise FailureError("model", message) from error
     return runner
+
+
+@contextlib.contextmanager
+def running() -> typing.Iterator[None]:
+    """What the runtime says while a loaded model is used.
+
+    Raises:
+        FailureError: model, when it gives up.
+    """
+    try:
+        yield
+    except _MODEL_ERRORS as error:
+        message = f"the runtime failed to run the model: {_sentence(error)}"
+        raise FailureError("model", message) from error
+
+
+def _sentence(error: Exception) -> str:
+    """What a runtime said, in one line; the end tells more than the beginning."""
+    said = " ".join(str(error).split())
+    return said if len(said) <= _MOST_SAID else "… " + said[-_MOST_SAID:]
 
 
 def fitting_shapes(

@@ -8,7 +8,19 @@ from typing import Annotated
 import typer
 
 import edgeq
-from edgeq.cli import convert, deploy, devices, profiles, rollback, runs, schema
+from edgeq.cli import (
+    convert,
+    deploy,
+    devices,
+    environments,
+    evaluate,
+    inspect,
+    profiles,
+    qat,
+    rollback,
+    runs,
+    schema,
+)
 from edgeq.errors import EdgeqError, StoppedError
 
 app = typer.Typer(
@@ -19,7 +31,11 @@ app = typer.Typer(
 )
 app.command("deploy")(deploy.deploy)
 app.command("convert")(convert.convert)
+app.command("evaluate")(evaluate.evaluate)
+app.command("qat")(qat.qat)
+app.command("inspect")(inspect.inspect)
 app.add_typer(devices.app, name="devices")
+app.add_typer(environments.app, name="environments")
 app.add_typer(profiles.app, name="profiles")
 app.add_typer(runs.app, name="runs")
 app.command("rollback")(rollback.rollback)

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from edgeq import places
-from edgeq.cli import render, wording
+from edgeq.cli import render, searched, wording
 from edgeq.cli.progress import Steps
 from edgeq.cli.wishes import BUNDLE_SUFFIX, Wishes, prepare_job
 from edgeq.core import bundle as bundles
@@ -42,6 +42,12 @@ def run(
     sized = Budgets(artifact_mib=job.budgets.artifact_mib)
     found = (*proved.gates, *gates.budget_gates(sized, artifact_mib=_mib(proved)))
     if failures := gates.failures(found):
+        if proved.search and proved.search.nearest:
+            raise GateError(
+                f"no recipe holds the budget, {target} was not written; the nearest is"
+                f" {proved.search.nearest}: {'; '.join(failures)}",
+                hint="another limit, better calibration data, or training for int8: edgeq qat",
+            )
         raise GateError(
             f"a gate failed, {target} was not written: {'; '.join(failures)}",
             hint="better calibration data, another --precision, or another limit",
@@ -71,6 +77,8 @@ def _show(proved: ProvedBundle, target: Path, json: str | None) -> None:
     render.for_machines(text, json)
     if json == "-":
         return
+    if search := proved.search:
+        searched.show(search)
     artifact, quality = proved.artifact, proved.quality
     size = (
         f"{artifact.size_bytes:,} bytes, {wording.number(artifact.compression_ratio)} times smaller"

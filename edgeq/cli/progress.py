@@ -52,6 +52,14 @@ class Steps:
 
         return report
 
+    def note(self, text: str) -> None:
+        """Say a line that stays, above what is live."""
+        with self._lock:
+            if self._live:
+                self._bar.console.print(text, markup=False, highlight=False)
+            elif not self._quiet:
+                print(text, file=sys.stderr, flush=True)  # noqa: T201 - stderr
+
     def _show(self, name: str, phase: str, done: int, total: int) -> None:
         """A phase that comes again, as with each measuring process, has its one bar again."""
         task = self._tasks.get((name, phase))

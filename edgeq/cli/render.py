@@ -64,9 +64,9 @@ def result(done: HasReport, json: str | None) -> None:
     for_machines(dump(done.report), json)
 
 
-def say(text: str) -> None:
+def say(text: str, stream: TextIO | None = None) -> None:
     """Print a line."""
-    console().print(printable(text))
+    console(stream).print(printable(text))
 
 
 def for_machines(text: str, json: str | None) -> None:
@@ -128,16 +128,27 @@ def report(found: "Report", stream: TextIO | None = None) -> None:
     _heading(out, found)
     for label, text in wording.rows(found):
         _line(out, label, text)
+    if found.search is not None:
+        from edgeq.cli import searched
+
+        out.print()
+        searched.show(found.search, stream)
+        out.print()
     _gates(out, found.gates)
     _verdict(out, found)
     _notes(out, "not known", _grouped(found.unavailable), "dim")
     _notes(out, "warnings", found.warnings, "yellow")
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str | None]], empty: str) -> None:
+def table(
+    head: Sequence[str],
+    rows: Iterable[Sequence[str | None]],
+    empty: str,
+    stream: TextIO | None = None,
+) -> None:
     """Print a list with a heading; ``empty`` (with what to do) instead where there is nothing."""
     lines = [[wording.UNKNOWN if cell is None else printable(cell) for cell in row] for row in rows]
-    out = console()
+    out = console(stream)
     if not lines:
         _print(out, empty)
         return

@@ -1,9 +1,12 @@
 """``edgeq schema``: the JSON Schemas of what edgeq reads and writes."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -16,6 +19,9 @@ class Document(StrEnum):
     PROJECT = "project"
     INVENTORY = "inventory"
     MANIFEST = "manifest"
+    INSPECTION = "inspection"
+    EVALUATION = "evaluation"
+    QAT = "qat"
 
 
 def schema(
@@ -36,16 +42,20 @@ def document(name: Document) -> dict[str, object]:
 
 
 def _model_schema(name: Document) -> dict[str, object]:
-    from edgeq.core import bundle, inventory, profile, project, report
+    from edgeq.core import bundle, evaluation, inspection, inventory, profile, project, qat, report
 
-    match name:
-        case Document.REPORT:
-            return report.Report.model_json_schema(mode="serialization")
-        case Document.MANIFEST:
-            return bundle.Manifest.model_json_schema(mode="serialization")
-        case Document.PROFILE:
-            return profile.Profile.model_json_schema()
-        case Document.PROJECT:
-            return project.Project.model_json_schema()
-        case Document.INVENTORY:
-            return inventory.Inventory.model_json_schema()
+    written: "dict[Document, type[BaseModel]]" = {
+        Document.REPORT: report.Report,
+        Document.MANIFEST: bundle.Manifest,
+        Document.INSPECTION: inspection.Inspection,
+        Document.EVALUATION: evaluation.Evaluation,
+        Document.QAT: qat.QatReport,
+    }
+    read: "dict[Document, type[BaseModel]]" = {
+        Document.PROFILE: profile.Profile,
+        Document.PROJECT: project.Project,
+        Document.INVENTORY: inventory.Inventory,
+    }
+    if name in written:
+        return written[name].model_json_schema(mode="serialization")
+    return read[name].model_json_schema()

@@ -21,9 +21,11 @@ from edgeq.deploy import DeployJob, Tools
 from edgeq.errors import BundleError, ModelError, UsageError
 from edgeq.package import Labels
 from edgeq.prepare import PrepareJob
+from edgeq.search.trials import DEFAULT_CONFIDENCE, DEFAULT_SECONDS, SearchWish
 from edgeq.stores import sqlite
 
 BUNDLE_SUFFIX = ".edgeq"
+AUTO = "auto"
 _NAME_CHARACTERS = 64
 
 
@@ -35,6 +37,12 @@ class Wishes:
     evaluation: Path | None = None
     format: str | None = None
     precision: str | None = None
+    keep_float: tuple[str, ...] = ()
+    equalize: bool = False
+    correct_bias: bool = False
+    search_seconds: float | None = None
+    confidence: float | None = None
+    on_device: bool = False
     max_drop: float | None = None
     min_agreement: float | None = None
     min_sqnr_db: float | None = None
@@ -88,6 +96,9 @@ def prepare_job(model: Path, profile: NamedProfile, wishes: Wishes) -> PrepareJo
             evaluation=wishes.evaluation,
             format=_format(wishes.format),
             precision=_precision(wishes.precision),
+            keep_float=wishes.keep_float,
+            equalize=wishes.equalize,
+            correct_bias=wishes.correct_bias,
             trust=wishes.trust,
         ),
         labels=Labels(
@@ -97,6 +108,7 @@ def prepare_job(model: Path, profile: NamedProfile, wishes: Wishes) -> PrepareJo
         ),
         budgets=gates.parse_budgets(wishes.budgets, profile.profile.budgets),
         limits=limits,
+        search=_search(wishes, profile, limits),
     )
 
 
@@ -137,12 +149,16 @@ def _read_bundle(path: Path, wishes: Wishes) -> Bundle:
         wishes.precision,
         wishes.name,
         wishes.version,
+        wishes.search_seconds,
+        wishes.confidence,
+        wishes.on_device or None,
     ]
-    if any(wish is not None for wish in changed) or wishes.trust:
+    flags = (wishes.trust, wishes.keep_float, wishes.equalize, wishes.correct_bias)
+    if any(wish is not None for wish in changed) or any(flags):
         raise UsageError(
             f"{path} is a bundle, which is deployed as it is",
             hint="leave out --format, --calibration, --evaluate, --precision, --name,"
-            " --release-version and --trust-model, or name the model instead",
+            " --release-version, --trust-model and all about recipes, or name the model instead",
         )
     try:
         if path.stat().st_size > bundles.MAX_BYTES:
@@ -161,9 +177,49 @@ def _format(word: str | None) -> Format | None:
 
 def _precision(word: str | None) -> Precision | None:
     known = get_args(Precision)
+    if word == AUTO:
+        return None
     if word is not None and word not in known:
-        raise UsageError(f"--precision {word!r} is not known", hint=f"known: {', '.join(known)}")
+        raise UsageError(
+            f"--precision {word!r} is not known", hint=f"known: {', '.join((AUTO, *known))}"
+        )
     return cast("Precision | None", word)
+
+
+def _search(wishes: Wishes, profile: NamedProfile, limits: Limits) -> SearchWish | None:
+    """The search that ``--precision auto`` asks for.
+
+    Raises:
+        UsageError: options that do not go together.
+    """
+    recipe_words = {
+        "--keep-float": bool(wishes.keep_float),
+        "--equalize": wishes.equalize,
+        "--correct-bias": wishes.correct_bias,
+    }
+    search_words = {
+        "--search-seconds": wishes.search_seconds is not None,
+        "--confidence": wishes.confidence is not None,
+        "--on-device": wishes.on_device,
+    }
+    if wishes.precision != AUTO:
+        if given := [word for word, is_given in search_words.items() if is_given]:
+            raise UsageError(f"{given[0]} goes with --precision auto")
+        precision = wishes.precision or profile.profile.conversion.precision
+        if wishes.keep_float and precision != "mixed":
+            raise UsageError(f"--keep-float goes with --precision mixed, not {precision}")
+        return None
+    if given := [word for word, is_given in recipe_words.items() if is_given]:
+        raise UsageError(
+            f"{given[0]} does not go with --precision auto, which tries that itself",
+            hint="leave it out, or name a --precision",
+        )
+    return SearchWish(
+        limits=limits,
+        confidence=DEFAULT_CONFIDENCE if wishes.confidence is None else wishes.confidence,
+        seconds=DEFAULT_SECONDS if wishes.search_seconds is None else wishes.search_seconds,
+        thorough=wishes.on_device,
+    )
 
 
 def _release_name(given: str | None, model: Path) -> str:

@@ -7,7 +7,10 @@ import typer
 
 Model = Annotated[
     Path,
-    typer.Argument(help="Keras .h5 or .keras, SavedModel folder, float .tflite, or .edgeq bundle."),
+    typer.Argument(
+        help="Keras .h5 or .keras, SavedModel folder, .onnx, PyTorch .pt2 or TorchScript .pt, "
+        "float .tflite, or .edgeq bundle."
+    ),
 ]
 DeviceName = Annotated[
     str, typer.Option("--device", help="A device that was added, or the profile 'host'.")
@@ -28,7 +31,47 @@ Format = Annotated[
 ]
 Precision = Annotated[
     str | None,
-    typer.Option(help="int8, int8-dynamic, fp16 or float32; default: the profile's."),
+    typer.Option(
+        help="int8, int8-dynamic, int16x8, int4-weights, fp16, mixed, float32, or auto: the best"
+        " that keeps to --max-drop; default: the profile's."
+    ),
+]
+KeepFloat = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="TENSOR",
+        help="Leave what makes this tensor in float32, with --precision mixed. Repeatable.",
+    ),
+]
+Equalize = Annotated[
+    bool,
+    typer.Option("--equalize", help="Even out the ranges of neighbouring layers' channels first."),
+]
+CorrectBias = Annotated[
+    bool, typer.Option("--correct-bias", help="Take the mean error out of the biases afterwards.")
+]
+SearchSeconds = Annotated[
+    float | None,
+    typer.Option(
+        help="Time for --precision auto, after loading; interrupted, it goes on where it was."
+        "  [default: 120]",
+        min=0,
+    ),
+]
+OnDevice = Annotated[
+    bool,
+    typer.Option(
+        "--on-device",
+        help="With --precision auto: measure the candidates there, and take the best.",
+    ),
+]
+Confidence = Annotated[
+    float | None,
+    typer.Option(
+        help="How sure --precision auto has to be that the budget is kept.  [default: 0.95]",
+        min=0.51,
+        max=0.9999,
+    ),
 ]
 MaxDrop = Annotated[
     float | None,

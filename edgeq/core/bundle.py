@@ -17,6 +17,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edgeq.core.profile import Budgets, Format, Precision
+from edgeq.core.searched import SearchSection
 from edgeq.errors import BundleError
 
 MANIFEST = "manifest.json"
@@ -106,7 +107,10 @@ class QualityEntry(_Part):
 
 
 class Manifest(_Part):
-    """``manifest.json``. ``version`` counts the releases of one name upwards."""
+    """``manifest.json``. ``version`` counts the releases of one name upwards.
+
+    ``search``: how the artifact was chosen, with ``--precision auto``.
+    """
 
     schema_: Annotated[Literal["edgeq.manifest/1"], Field(alias="schema")] = "edgeq.manifest/1"
     name: ReleaseName
@@ -122,6 +126,7 @@ class Manifest(_Part):
     calibration: CalibrationEntry | None = None
     tools: dict[str, str]
     quality: QualityEntry
+    search: SearchSection | None = None
     budgets: Budgets
     warnings: tuple[str, ...] = ()
 

@@ -205,8 +205,13 @@ def _other_classes(evaluation: Samples, classes: int) -> Iterator[str]:
         yield f"the evaluation data has samples of {there} classes, the model {classes} classes"
 
 
+def shared(one: Samples, other: Samples) -> int:
+    """How many different samples stand in both."""
+    return len(set(_digests(one)) & set(_digests(other)))
+
+
 def _overlap(calibration: Samples, evaluation: Samples) -> Iterator[str]:
-    both = len(set(_digests(calibration)) & set(_digests(evaluation)))
+    both = shared(calibration, evaluation)
     if both:
         yield f"evaluation samples that stand in the calibration data too: {both}"
 

@@ -78,6 +78,19 @@ def quality_gates(
     return tuple(gates)
 
 
+def asked_gates(quality: QualitySection, limits: Limits) -> tuple[Gate, ...]:
+    """A gate for each limit that is named, and no other."""
+    gates = []
+    if (most := limits.max_drop) is not None:
+        drop = quality.accuracy_drop
+        gates.append(_gate("accuracy_drop", most, drop, lambda v: v <= most + _ROUNDING))
+    if (least := limits.min_agreement) is not None:
+        gates.append(_at_least("top1_agreement", least, least, quality.top1_agreement))
+    if (least := limits.min_sqnr_db) is not None:
+        gates.append(_at_least("sqnr_db", least, least, quality.sqnr_db))
+    return tuple(gates)
+
+
 def parity_gate(*, max_abs_diff: float | None, limit: float) -> Gate:
     """The device's answers lie within ``limit`` of the host's."""
     return _gate("parity", limit, max_abs_diff, lambda v: v <= limit)

@@ -12,7 +12,8 @@ class _Facts(BaseModel):
 class PythonFacts(_Facts):
     """One Python; ``runtimes`` holds the versions of those that import.
 
-    Keys are litert, tflite_runtime, numpy, psutil; ``problems`` has those that fail to.
+    Keys are litert, tflite_runtime, onnxruntime, numpy, psutil; ``problems`` has those that fail
+    to, ``packages`` the names they were installed by, which tell onnxruntime-gpu.
     """
 
     path: str
@@ -21,6 +22,7 @@ class PythonFacts(_Facts):
     bits: int = 64
     runtimes: dict[str, str] = {}
     problems: dict[str, str] = {}
+    packages: dict[str, str] = {}
 
 
 class Facts(_Facts):

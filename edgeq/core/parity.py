@@ -11,13 +11,18 @@ Floats = npt.NDArray[np.float32]
 # Quantized kernels of different processors may round a step up or down here and there, and a
 # softmax at the end spreads that: 5 % of the outputs' range. One that is wrong is off by the range.
 QUANTIZED_SHARE = 0.05
-# Half precision has 11 bits; a sum of products loses a few of them.
+# Half precision has 11 bits; a sum of products loses a few of them. 16-bit activations are finer.
 HALF_SHARE = 0.01
 # Single precision sums in another order.
 FLOAT_SHARE = 0.001
 _SHARES = {
     "int8": QUANTIZED_SHARE,
     "int8-dynamic": QUANTIZED_SHARE,
+    # One step of an int4 weight is fixed in the file; what differs are the int8 activations.
+    "int4-weights": QUANTIZED_SHARE,
+    # Some of its tensors are int8, and those decide.
+    "mixed": QUANTIZED_SHARE,
+    "int16x8": HALF_SHARE,
     "fp16": HALF_SHARE,
     "float32": FLOAT_SHARE,
 }

@@ -170,6 +170,8 @@ class RuntimeChoice(_Table):
             raise ValueError("a runtime stands twice in kinds")
         if len(set(self.providers)) != len(self.providers):
             raise ValueError("a provider stands twice in providers")
+        if "CPU" in self.providers[:-1]:
+            raise ValueError("CPU runs everything: it can only be the last of providers")
         return self
 
     def kinds_for(self, format_: Format) -> tuple[RuntimeKind, ...]:

@@ -15,6 +15,7 @@ Numbers = npt.NDArray[np.float64]
 PHASES = frozenset({"idle_before", "warmup", "run", "idle_after"})
 _DAY_NS = 86_400 * 10**9
 _MOST = 1 << 62
+_MOST_NAME = 200
 # One inference ends before the next begins. The slack covers the clock reads between the two.
 _OVERLAP_SLACK = 0.01
 _OVERLAP_SLACK_NS = 10_000
@@ -140,6 +141,16 @@ def _check_process(run: wire.ProcessRun) -> None:
     for amount in (run.baseline_rss_bytes, run.peak_rss_bytes, run.pss_bytes, run.cpu_ns):
         if amount is not None and not 0 <= amount < _MOST:
             raise _nonsense(f"memory or CPU time of {amount}")
+    _check_delegate(run)
+
+
+def _check_delegate(run: wire.ProcessRun) -> None:
+    for placed in run.placements:
+        if not 0 <= placed.nodes < _MOST:
+            raise _nonsense(f"{placed.nodes} nodes on {placed.provider[:80]!r}")
+    names = (run.delegate, *(placed.provider for placed in run.placements))
+    if not all(len(name) <= _MOST_NAME and name.isprintable() for name in names):
+        raise _nonsense(f"a delegate called {max(names, key=len)[:80]!r}")
 
 
 def _check_spans(spans: tuple[wire.Span, ...]) -> None:

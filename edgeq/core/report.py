@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from edgeq.core.searched import SearchSection
 from edgeq.errors import HostError
 
 Status = Literal["valid", "invalid", "inconclusive"]
@@ -172,7 +173,11 @@ class TimingsSection(_Part):
 
 
 class Report(_Part):
-    """One run. ``created`` is UTC, ISO 8601. ``unavailable``: null field, why it is null."""
+    """One run.
+
+    ``created`` is UTC, ISO 8601. ``search``: with ``--precision auto``. ``unavailable``: null
+    field, why it is null.
+    """
 
     schema_: Annotated[Literal["edgeq.report/1"], Field(alias="schema")] = "edgeq.report/1"
     run_id: str
@@ -180,6 +185,7 @@ class Report(_Part):
     device: DeviceSection
     model: ModelSection
     artifact: ArtifactSection
+    search: SearchSection | None = None
     quality: QualitySection | None = None
     parity: ParitySection | None = None
     latency: LatencySection | None = None

@@ -28,6 +28,7 @@ from edgeq.core.report import (
     TransferSection,
     VerdictSection,
 )
+from edgeq.core.searched import SearchSection
 from edgeq.core.telemetry import BYTES_PER_MIB, Missing
 
 # Five windows of 10 s with 50 readings each: the least for energy figures that are to be compared.
@@ -63,8 +64,9 @@ class Outcome:
         created: UTC, ISO 8601 with a Z.
         raw: None when nothing was measured.
         gates: Of quality and parity; the budgets' are added here.
-        delegate: The one that was asked for; empty when any will do.
+        providers: ONNX Runtime's that were asked for; empty with another runtime.
         missing: Reasons that only the caller knows, such as ``Missing("quality", "…")``.
+        search: How the artifact was chosen; None: it was asked for.
         trial_failure: How the model failed on the device; None when it did not.
     """
 
@@ -82,10 +84,11 @@ class Outcome:
     gates: tuple[Gate, ...] = ()
     transfer: TransferSection | None = None
     timings: TimingsSection = _NO_TIMINGS
-    delegate: str = ""
+    providers: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     missing: tuple[Missing, ...] = ()
     trial_failure: str | None = None
+    search: SearchSection | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +125,7 @@ def summarise(outcome: Outcome) -> Report:
         device=outcome.device,
         model=outcome.model,
         artifact=outcome.artifact,
+        search=outcome.search,
         quality=outcome.quality,
         parity=outcome.parity,
         latency=latency,
@@ -225,7 +229,7 @@ def _verdict(outcome: Outcome) -> VerdictSection:
             raw=outcome.raw,
             protocol=outcome.protocol,
             parity_passed=all(parity) if parity else None,
-            delegate=outcome.delegate,
+            providers=outcome.providers,
         )
     )
 

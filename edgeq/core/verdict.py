@@ -1,15 +1,17 @@
 """Whether the figures of a run can be trusted, and why not."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from edgeq import wire
 from edgeq.core import telemetry
 from edgeq.core.profile import RunProtocol
 from edgeq.core.raw import Raw
 from edgeq.core.report import Status, VerdictSection
 
+CPU = "CPU"
 # MLPerf LoadGen's early stopping: a bounded 90th percentile takes 64 runs at least.
 MIN_RUNS = 64
 # A device that becomes slower by a tenth while it is measured has no one latency
@@ -36,13 +38,14 @@ class Evidence:
 
     Attributes:
         parity_passed: None when there was nothing to compare.
-        delegate: The one that was asked for; empty when any will do.
+        providers: ONNX Runtime's execution providers that were asked for, in order; those of
+            another runtime are not chosen.
     """
 
     raw: Raw
     protocol: RunProtocol
     parity_passed: bool | None = None
-    delegate: str = ""
+    providers: tuple[str, ...] = ()
 
 
 Rule = Callable[[Evidence], Iterator[str]]
@@ -63,12 +66,30 @@ def _throttled(evidence: Evidence) -> Iterator[str]:
 
 
 def _fallback(evidence: Evidence) -> Iterator[str]:
+    wanted = tuple(provider for provider in evidence.providers if provider != CPU)
+    if wanted:
+        found = (_missed(wanted, process.facts) for process in evidence.raw.processes)
+        yield from (f"fallback: {words}" for words in dict.fromkeys(filter(None, found)))
+        return
     used = {process.facts.delegate or "cpu" for process in evidence.raw.processes}
-    wanted = evidence.delegate
-    if wanted and used != {wanted}:
-        yield f"fallback: {wanted} was asked for, {', '.join(sorted(used))} ran"
-    elif len(used) > 1:
+    if len(used) > 1:
         yield f"fallback: the processes ran on different delegates ({', '.join(sorted(used))})"
+
+
+def _missed(wanted: Sequence[str], run: wire.ProcessRun) -> str:
+    """How a process went past the providers that were asked for; empty when it did not.
+
+    The first of them must run nodes, and none may run where nobody asked for it.
+    """
+    nodes = {placed.provider: placed.nodes for placed in run.placements}
+    total = sum(nodes.values())
+    if not total:
+        return f"{wanted[0]} was asked for, what ran is not known"
+    others = [name for name, count in nodes.items() if count and name not in wanted]
+    if nodes.get(wanted[0]) and not others:
+        return ""
+    shares = [f"{name} ran {nodes[name]} of {total} nodes" for name in others or nodes]
+    return f"{wanted[0]} was asked for, {', '.join(shares)}"
 
 
 def _parity(evidence: Evidence) -> Iterator[str]:

@@ -7,6 +7,7 @@ are numbered from 0 in the sorted order of the names; a folder without images ke
 import math
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from edgeq.core.project import Input
 from edgeq.core.samples import Samples, spread
 from edgeq.datasets import tensors
 from edgeq.errors import DataError
-from edgeq.ports import TensorSpecs
+from edgeq.ports import Alter, Chunk, DataFacts, TensorSpecs
 
 _SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
@@ -39,6 +40,62 @@ class ImageFolder:
         self, path: Path, inputs: TensorSpecs, settings: Input, limit: int | None = None
     ) -> Samples:
         """See ``ports.Dataset``. An image of another size is resized (bilinear, whole image)."""
+        folder = _Folder.of(path, inputs, settings)
+        chosen = spread(len(folder.files), limit)
+        if len(chosen) * 4 * math.prod(folder.layout.shape) > tensors.MAX_BYTES:
+            raise DataError(
+                f"the {len(chosen)} images in {path} would take more than 4 GiB of memory",
+                hint="give fewer images",
+            )
+        return folder.chunk(chosen).samples()
+
+    def describe(self, path: Path, inputs: TensorSpecs, settings: Input) -> DataFacts:
+        """See ``ports.Dataset``."""
+        folder = _Folder.of(path, inputs, settings)
+        return DataFacts(
+            samples=len(folder.files),
+            labelled=folder.labels is not None,
+            label_names=folder.label_names,
+            picture=(folder.layout.height, folder.layout.width),
+            warnings=folder.notes,
+        )
+
+    def chunks(
+        self, path: Path, inputs: TensorSpecs, settings: Input, batch: int
+    ) -> Iterator[Chunk]:
+        """See ``ports.Dataset``."""
+        folder = _Folder.of(path, inputs, settings)
+        places = np.arange(len(folder.files), dtype=np.int64)
+        for start in range(0, len(places), batch):
+            yield folder.chunk(places[start : start + batch])
+
+    def stream(
+        self, path: Path, inputs: TensorSpecs, settings: Input, batch: int
+    ) -> Iterator[Samples]:
+        """See ``ports.Dataset``."""
+        for chunk in self.chunks(path, inputs, settings, batch):
+            yield chunk.samples()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Folder:
+    """What a folder holds. ``notes``: what was odd about it."""
+
+    path: Path
+    settings: Input
+    layout: tensors.ImageLayout
+    files: list[Path]
+    labels: npt.NDArray[np.int64] | None
+    label_names: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, path: Path, inputs: TensorSpecs, settings: Input) -> "_Folder":
+        """List it.
+
+        Raises:
+            DataError: it cannot be listed, or the model takes no images.
+        """
         if len(inputs) != 1:
             raise DataError(
                 f"{path} is a folder of images, but the model has {len(inputs)} inputs",
@@ -46,23 +103,50 @@ class ImageFolder:
             )
         layout = tensors.image_layout(inputs[0], settings)
         files, labels, names, notes = _listing(path)
-        chosen = spread(len(files), limit)
-        if len(chosen) * 4 * math.prod(layout.shape) > tensors.MAX_BYTES:
-            raise DataError(
-                f"the {len(chosen)} images in {path} would take more than 4 GiB of memory",
-                hint="give fewer images",
-            )
-        pixels = np.empty((len(chosen), *layout.shape), np.float32)
-        for place, index in enumerate(chosen):
-            pixels[place] = _read_image(files[index], layout)
-        array = tensors.preprocess(pixels, settings, f"{path}")
+        return cls(
+            path=path,
+            settings=settings,
+            layout=layout,
+            files=files,
+            labels=labels,
+            label_names=names,
+            notes=notes,
+        )
+
+    def chunk(self, places: npt.NDArray[np.int64]) -> "_ImageChunk":
+        """Read some of the images, resized.
+
+        Raises:
+            DataError: one is damaged.
+        """
+        pixels = np.empty((len(places), *self.layout.shape), np.float32)
+        for place, number in enumerate(places):
+            pixels[place] = _read_image(self.files[number], self.layout)
+        return _ImageChunk(folder=self, pixels=pixels, places=places)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _ImageChunk:
+    """``pixels``: (count, height, width, channels), gray or red, green, blue, 0 to 255."""
+
+    folder: _Folder
+    pixels: tensors.Floats
+    places: npt.NDArray[np.int64]
+
+    def samples(self, alter: Alter | None = None) -> Samples:
+        """See ``ports.Chunk``."""
+        folder, layout = self.folder, self.folder.layout
+        pixels = self.pixels if alter is None else alter(self.pixels, int(self.places[0]), 0)
+        if layout.color == "bgr":
+            pixels = np.ascontiguousarray(pixels[..., ::-1])
+        array = tensors.preprocess(pixels, folder.settings, f"{folder.path}")
         return Samples(
             inputs=(layout.arrange(array),),
-            labels=None if labels is None else labels[chosen],
-            label_names=names,
-            origin=str(path),
+            labels=None if folder.labels is None else folder.labels[self.places],
+            label_names=folder.label_names,
+            origin=str(folder.path),
             sha256="",
-            warnings=notes,
+            warnings=folder.notes,
         )
 
 
@@ -160,5 +244,4 @@ def _read_image(path: Path, layout: tensors.ImageLayout) -> npt.NDArray[np.float
         raise DataError(f"{path} is damaged: {error}", hint="replace or remove it") from error
     if upright.size != (layout.width, layout.height):
         upright = upright.resize((layout.width, layout.height), Image.Resampling.BILINEAR)
-    pixels = np.asarray(upright, np.float32).reshape(layout.shape)
-    return pixels[..., ::-1] if layout.color == "bgr" else pixels
+    return np.asarray(upright, np.float32).reshape(layout.shape)

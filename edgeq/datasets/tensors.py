@@ -1,9 +1,9 @@
 """Arrays on their way to a model's input: layout, preprocessing, checks of shape and type."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +39,12 @@ class ImageLayout:
         if not self.has_channel_axis:
             return images[..., 0]
         return np.ascontiguousarray(np.moveaxis(images, 3, 1)) if self.channels_first else images
+
+    def as_images(self, samples: Floats) -> Floats:
+        """What ``arrange`` gives, as (count, height, width, channels) again."""
+        if not self.has_channel_axis:
+            return samples[..., None]
+        return np.moveaxis(samples, 1, 3) if self.channels_first else samples
 
 
 def image_layout(spec: TensorSpec, settings: Input) -> ImageLayout:
@@ -108,33 +114,55 @@ def preprocess(array: Floats, settings: Input, origin: str) -> Floats:
     return scaled
 
 
-def fit(array: npt.NDArray[np.generic], spec: TensorSpec, origin: str) -> Floats:
-    """Samples as float32 of shape ``(count, …)`` for one input; only axes of length 1 may differ.
+def refuse_shape(
+    shape: tuple[int, ...], dtype: np.dtype[np.generic], spec: TensorSpec, origin: str
+) -> None:
+    """Stop at an array that is not ``(count, …)`` of numbers for one input.
 
     Raises:
         DataError: another shape or type, or no samples.
     """
-    if array.dtype.kind not in "fiub":
-        raise DataError(f"{origin} holds {array.dtype}, not numbers")
+    if dtype.kind not in "fiub":
+        raise DataError(f"{origin} holds {dtype}, not numbers")
     wanted = spec.shape[1:]
-    if array.ndim == 0 or len(array) == 0:
+    if not shape or shape[0] == 0:
         raise DataError(f"{origin} holds no samples")
-    if tuple(s for s in array.shape[1:] if s != 1) != tuple(s for s in wanted if s != 1):
+    if tuple(s for s in shape[1:] if s != 1) != tuple(s for s in wanted if s != 1):
         raise DataError(
-            f"{origin} holds samples of shape {_shown(array.shape[1:])}, but input {spec.name} "
+            f"{origin} holds samples of shape {_shown(shape[1:])}, but input {spec.name} "
             f"takes {_shown(wanted)}",
             hint=f"save an array of shape (samples, {', '.join(map(str, wanted))})",
         )
+
+
+def fit(array: npt.NDArray[np.generic], spec: TensorSpec, origin: str, first: int = 0) -> Floats:
+    """Samples as float32 of shape ``(count, …)`` for one input; only axes of length 1 may differ.
+
+    Args:
+        array: Samples as they were saved.
+        spec: The input.
+        origin: What they are called.
+        first: Number of the first one.
+
+    Raises:
+        DataError: another shape or type, or no samples.
+    """
+    refuse_shape(array.shape, array.dtype, spec, origin)
     with np.errstate(over="ignore"):
-        floats = np.ascontiguousarray(array.reshape(len(array), *wanted), dtype=np.float32)
+        floats = np.ascontiguousarray(array.reshape(len(array), *spec.shape[1:]), dtype=np.float32)
+    if array.dtype.kind == "f" and array.dtype.itemsize > floats.dtype.itemsize:
+        _refuse_lost(array, floats, origin, first)
+    return floats
+
+
+def _refuse_lost(array: npt.NDArray[np.generic], floats: Floats, origin: str, first: int) -> None:
     lost = (np.isinf(floats) & np.isfinite(array).reshape(floats.shape)).reshape(len(array), -1)
     if lost.any():
         raise DataError(
-            f"sample {int(lost.any(axis=1).argmax())} of {origin} has values beyond float32's "
-            f"range, {np.finfo(np.float32).max:.2g}",
+            f"sample {first + int(lost.any(axis=1).argmax())} of {origin} has values beyond "
+            f"float32's range, {np.finfo(np.float32).max:.2g}",
             hint="remove them, or mend what wrote them",
         )
-    return floats
 
 
 def fit_labels(array: npt.NDArray[np.generic], count: int, origin: str) -> npt.NDArray[np.int64]:
@@ -163,55 +191,34 @@ def fit_labels(array: npt.NDArray[np.generic], count: int, origin: str) -> npt.N
     return numbers.astype(np.int64)
 
 
-def read_array(stream: IO[bytes], origin: str) -> npt.NDArray[np.generic]:
-    """One .npy, without running anything of it.
-
-    Raises:
-        DataError: damaged, of Python objects, or larger than 4 GiB.
-    """
-    try:
-        version = np.lib.format.read_magic(stream)
-        reader = np.lib.format.read_array_header_1_0
-        if version != (1, 0):
-            reader = np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = reader(stream)
-        if dtype.hasobject:
-            raise DataError(
-                f"{origin} holds Python objects, which are not read",
-                hint="save a plain array of numbers",
-            )
-        count = int(np.prod(shape, dtype=object)) if shape else 1
-        if count * dtype.itemsize > MAX_BYTES:
-            raise DataError(f"{origin} is larger than 4 GiB", hint="give fewer samples")
-        data = stream.read(count * dtype.itemsize)
-        array = np.frombuffer(data, dtype, count)
-        return array.reshape(shape, order="F" if fortran else "C")
-    except (ValueError, EOFError, OSError, TypeError, SyntaxError) as error:
-        raise DataError(
-            f"{origin} is damaged: it is not a whole .npy array",
-            hint="save it again with numpy.save or numpy.savez",
-        ) from error
-
-
 def in_order(
-    arrays: Mapping[str, npt.NDArray[np.generic]], specs: tuple[TensorSpec, ...], origin: Path
+    arrays: Sequence[npt.NDArray[np.generic]],
+    names: Sequence[str],
+    specs: tuple[TensorSpec, ...],
+    origin: Path,
 ) -> tuple[Floats, ...]:
-    """One array for each input by name, all of the same length.
+    """One array for each input, all of the same length.
 
     Raises:
-        DataError: one is missing, or has another length.
+        DataError: one does not fit, or has another length.
     """
-    for spec in specs:
-        if spec.name not in arrays:
-            raise DataError(
-                f"{origin} has no array called {spec.name}; it has {', '.join(sorted(arrays))}",
-                hint="save one array per input: " + ", ".join(spec.name for spec in specs),
-            )
-    fitted = tuple(fit(arrays[s.name], s, f"{s.name} in {origin}") for s in specs)
-    if len({len(array) for array in fitted}) > 1:
-        lengths = ", ".join(f"{s.name} {len(a)}" for s, a in zip(specs, fitted, strict=True))
-        raise DataError(f"the arrays in {origin} differ in length: {lengths}")
+    fitted = tuple(
+        fit(array, spec, f"{name} in {origin}")
+        for array, name, spec in zip(arrays, names, specs, strict=True)
+    )
+    refuse_lengths([len(array) for array in fitted], specs, origin)
     return fitted
+
+
+def refuse_lengths(lengths: Sequence[int], specs: tuple[TensorSpec, ...], origin: Path) -> None:
+    """Stop at arrays that hold different numbers of samples.
+
+    Raises:
+        DataError: they do.
+    """
+    if len(set(lengths)) > 1:
+        shown = ", ".join(f"{s.name} {n}" for s, n in zip(specs, lengths, strict=True))
+        raise DataError(f"the arrays in {origin} differ in length: {shown}")
 
 
 def _is_one_hot(array: npt.NDArray[np.generic]) -> bool:

@@ -123,6 +123,25 @@ def pin_batch(path: Path) -> None:
     path.write_bytes(bytes(flatbuffer_utils.convert_object_to_bytearray(model)))
 
 
+def rename(path: Path, inputs: Sequence[str], outputs: Sequence[str], to: Path) -> None:
+    """Give the tensors and the signature of a model of litert-torch's the source's names.
+
+    It calls them ``args_0``, ``output_0`` and so on, in the order of the source's.
+    """
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = _read(path)
+    graph = model.subgraphs[0]
+    (signature,) = model.signatureDefs
+    for items, names in ((signature.inputs, inputs), (signature.outputs, outputs)):
+        for item in items:
+            name = names[int(_text(item.name).rsplit("_", 1)[1])].encode()
+            item.name = name
+            if items is signature.inputs:
+                graph.tensors[item.tensorIndex].name = name
+    to.write_bytes(bytes(flatbuffer_utils.convert_object_to_bytearray(model)))
+
+
 def _read(path: Path) -> Any:  # noqa: ANN401  the schema's generated classes have no types
     import struct
 

@@ -6,6 +6,7 @@ import shutil
 import stat
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from edgeq.core.model import FloatModel, Source
+from edgeq.core.profile import Format
 from edgeq.errors import ModelError
-from edgeq.loaders import keras_config, pivot, shapes, tensorflow
+from edgeq.loaders import keras_config, pivot, shapes, tensorflow, tf_to_onnx
 from edgeq.ports import Array, Batch, LoadOptions, TensorSpecs
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -45,6 +47,10 @@ class KerasLoader:
             )
         return kind
 
+    def environments(self, kind: str, target: Format) -> tuple[str, ...]:
+        del kind, target
+        return ()
+
     def load(
         self,
         source: Source,
@@ -58,12 +64,39 @@ class KerasLoader:
         readable = _mended_copy(source, config, folder)
         keras_model = _load(source, readable, config, trust=options.trust)
         pinned, answer = _pin_batch(source, keras_model, options)
-        path = pivot.path_in(folder, "tflite")
-        tensorflow.convert_keras(source, pinned, path)
         if readable != source.path:
             readable.unlink()
+        path = pivot.path_in(folder, options.target)
         tools = {"keras": version("keras"), "tensorflow": tensorflow.version()}
-        return pivot.finish(source, path, answer, probe, tools)
+        if options.target == "onnx":
+            tools["tf2onnx"] = version("tf2onnx")
+        ways = tf_to_onnx.keras_ways(source, pinned, options, path)
+        if options.target == "tflite":
+            ways = (partial(tensorflow.convert_keras, source, pinned, path),)
+        return pivot.first_right(ways, lambda: pivot.finish(source, path, answer, probe, tools))
+
+
+def open_model(source: Source, folder: Path) -> Any:  # noqa: ANN401  Keras is untyped
+    """The Keras model itself, for who does more with it than convert it; no code of it may run.
+
+    ``folder`` takes a copy for a moment.
+
+    Raises:
+        ModelError: it cannot be loaded, or brings code.
+    """
+    config = _read_config(source)
+    keras_config.refuse_code(config, source.path.name)
+    readable = _mended_copy(source, config, folder)
+    try:
+        return _load(source, readable, config, trust=False)
+    finally:
+        if readable != source.path:
+            readable.unlink()
+
+
+def input_names(model: Any) -> list[str]:  # noqa: ANN401  Keras is untyped
+    """Names of its pivot's inputs, in the model's order."""
+    return _names(model)
 
 
 def _read_config(source: Source) -> keras_config.Json:

@@ -70,6 +70,26 @@ def finish(
     )
 
 
+def first_right(
+    ways: Sequence[Callable[[], None]], finished: Callable[[], FloatModel]
+) -> FloatModel:
+    """The pivot of the first way to write it whose numbers are the source's.
+
+    Raises:
+        ModelError: what the first way's was, when none is right.
+    """
+    first: ModelError | None = None
+    for write in ways:
+        try:
+            write()
+            return finished()
+        except RejectedSampleError:
+            raise  # the data's fault
+        except ModelError as error:
+            first = first or error
+    raise first or ModelError("there is no way to write the pivot")
+
+
 def describe(source: Source, path: Path, tensors: formats.Tensors) -> None:
     """Refuse what nothing after the pivot can use.
 

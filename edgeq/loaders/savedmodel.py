@@ -7,14 +7,17 @@ that saved it (``'_UserObject' object has no attribute 'add_slot'`` is an optimi
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgeq.core.model import FloatModel, Source
+from edgeq.core.profile import Format
 from edgeq.errors import ModelError
-from edgeq.loaders import pivot, shapes, tensorflow
+from edgeq.loaders import pivot, shapes, tensorflow, tf_to_onnx
 from edgeq.ports import Array, Batch, LoadOptions, TensorSpecs
 
 _GRAPH = "saved_model.pb"
@@ -43,6 +46,10 @@ class SavedModelLoader:
             hint="name the folder that holds saved_model.pb, or a .h5, .keras or .tflite file",
         )
 
+    def environments(self, kind: str, target: Format) -> tuple[str, ...]:
+        del kind, target
+        return ()
+
     def load(
         self,
         source: Source,
@@ -57,11 +64,14 @@ class SavedModelLoader:
         specs = _pinned_inputs(source, signature, options)
         with _session(source, meta) as session:
             frozen = _freeze(source, session, signature)
-            path = pivot.path_in(folder, "tflite")
-            _convert(source, frozen, signature, specs, path)
+            path = pivot.path_in(folder, options.target)
+            function, module = _function(source, frozen, signature, specs)
             tools = {"tensorflow": tensorflow.version()}
+            if options.target == "onnx":
+                tools["tf2onnx"] = version("tf2onnx")
             answer = _answer(source, session, signature)
-            return pivot.finish(source, path, answer, probe, tools)
+            ways = _ways(source, function, module, options, path)
+            return pivot.first_right(ways, lambda: pivot.finish(source, path, answer, probe, tools))
 
 
 def _read_graph(source: Source) -> Any:  # noqa: ANN401  protobuf's classes have no types
@@ -212,13 +222,13 @@ def _freeze(source: Source, session: Any, signature: Any) -> Any:  # noqa: ANN40
     return frozen
 
 
-def _convert(
+def _function(
     source: Source,
     frozen: Any,  # noqa: ANN401  see _session
     signature: Any,  # noqa: ANN401
     specs: Mapping[str, Any],
-    path: Path,
-) -> None:
+) -> tuple[Any, Any]:
+    """A concrete function of fixed shapes, and the module that it belongs to."""
     import tensorflow as tf
 
     names = sorted(signature.outputs)
@@ -240,7 +250,24 @@ def _convert(
             f"{source.path} cannot be given a batch of 1: {tensorflow.reason(error)}",
             hint="save it with an open batch",
         ) from error
-    tensorflow.convert_function(source, module.answers, module, path)
+    return module.answers, module
+
+
+def _ways(
+    source: Source,
+    function: Any,  # noqa: ANN401  see _session
+    module: Any,  # noqa: ANN401
+    options: LoadOptions,
+    path: Path,
+) -> tuple[Callable[[], None], ...]:
+    """To write the pivot, the best first."""
+    write = partial(tensorflow.convert_function, source, function, module)
+    if options.target == "tflite":
+        return (partial(write, path),)
+    return (
+        partial(tf_to_onnx.convert_function, source, function, options, path),
+        partial(tf_to_onnx.through_tflite, source, write, options, path),
+    )
 
 
 def _answer(source: Source, session: Any, signature: Any) -> pivot.Answer:  # noqa: ANN401

@@ -6,6 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from edgeq.core.model import FloatModel, Source
+from edgeq.core.profile import Format
 from edgeq.errors import ModelError
 from edgeq.formats import Tensors, tflite
 from edgeq.loaders import pivot
@@ -34,6 +35,10 @@ class TfliteLoader:
             )
         return None
 
+    def environments(self, kind: str, target: Format) -> tuple[str, ...]:
+        del kind, target
+        return ()
+
     def load(
         self,
         source: Source,
@@ -41,7 +46,6 @@ class TfliteLoader:
         options: LoadOptions,
         probe: Callable[[TensorSpecs], Sequence[Batch]],
     ) -> FloatModel:
-        del options  # it carries no code, and its shapes are fixed
         # LiteRT's verifier comes first: the reader behind read_contents trusts every offset
         untouched = tflite.Runner(source.path)
         contents = tflite.read_contents(source.path)
@@ -58,6 +62,13 @@ class TfliteLoader:
             return dict(zip(names, outputs, strict=True))
 
         tools = {"ai-edge-litert": version("ai-edge-litert")}
+        if options.target == "onnx":
+            from edgeq.loaders import tf_to_onnx  # it needs TensorFlow, a .tflite does not
+
+            onnx = pivot.path_in(folder, "onnx")
+            tf_to_onnx.convert_tflite(source, path, options, onnx)
+            path.unlink()
+            path, tools = onnx, {**tools, "tf2onnx": version("tf2onnx")}
         return pivot.finish(source, path, answer, probe, tools)
 
 

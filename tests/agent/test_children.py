@@ -138,7 +138,7 @@ def test_a_runtime_that_crashes_on_import_is_told(device):
 
 def test_an_unknown_runtime_is_told(device):
     probed = device.ask(wire.Probe(wire.Runtime("nonsense")))
-    assert "no runtime 'nonsense'; this agent knows litert, tflite_runtime" in probed.detail
+    assert "no runtime 'nonsense'; this agent knows litert, onnxruntime, tflite" in probed.detail
 
 
 def test_runtime_paths_go_in_front_of_what_is_inherited(start, root, tmp_path):

@@ -41,7 +41,7 @@ def test_the_facts_are_what_the_host_understands(tmp_path):
 
 
 def test_it_writes_nothing(tmp_path):
-    run(HOME=str(tmp_path))
+    run(HOME=str(tmp_path), ORT_DISABLE_TELEMETRY="0")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -50,7 +50,9 @@ def test_this_python_is_found_with_its_runtimes_and_only_once(tmp_path):
     own = [python for python in facts.pythons if python.path == sys.executable]
     assert len(own) == 1
     assert own[0].version == sys.version_info[:3]
-    assert {"litert", "numpy", "psutil"} <= set(own[0].runtimes)
+    assert {"litert", "onnxruntime", "numpy", "psutil"} <= set(own[0].runtimes)
+    assert own[0].packages["litert"] == "ai-edge-litert"
+    assert own[0].packages["onnxruntime"] == "onnxruntime"
 
 
 def test_every_python_examines(python, tmp_path):
@@ -117,6 +119,25 @@ def test_a_runtime_that_does_not_import_is_a_problem_not_the_end(tmp_path, text,
     found = examine.ask_python(str(python))
     assert said in found["problems"]["numpy"]
     assert list(found["runtimes"]) == ["tflite_runtime"]
+
+
+@pytest.mark.parametrize("quick", [False, True])
+@pytest.mark.parametrize("name", ["onnxruntime", "onnxruntime-gpu"])
+def test_the_package_tells_whether_an_onnxruntime_is_for_a_gpu(tmp_path, monkeypatch, name, quick):
+    monkeypatch.setattr(examine, "QUICK", quick)
+    folder = f"{name.replace('-', '_')}-1.23.0.dist-info"
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.23.0\n"
+    python = fake_python(
+        tmp_path,
+        "python3.10",
+        {
+            "onnxruntime/__init__.py": "__version__ = '1.23.0'",
+            f"{folder}/METADATA": metadata,
+        },
+    )
+    found = examine.ask_python(str(python))
+    assert found["runtimes"] == {"onnxruntime": "1.23.0"}
+    assert found["packages"] == {"onnxruntime": name}
 
 
 def test_a_program_that_is_no_python_is_left_out(tmp_path):

@@ -136,4 +136,4 @@ def test_the_probe_runs_a_model(lasting):
 
 
 def test_the_probes_model_is_the_tiny_one():
-    assert tiny_model.float_model() == probe.MODEL
+    assert tiny_model.float_model() == probe.MODELS[".tflite"]

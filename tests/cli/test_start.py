@@ -4,7 +4,7 @@ import sys
 import pytest
 
 HEAVY = {"tensorflow", "keras", "paramiko", "numpy", "rich", "pydantic", "ai_edge_litert"}
-COMMANDS = ["deploy", "convert", "devices", "profiles", "runs", "rollback", "schema"]
+COMMANDS = ["deploy", "convert", "evaluate", "devices", "profiles", "runs", "rollback", "schema"]
 
 
 def imported(*words):

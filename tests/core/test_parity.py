@@ -1,7 +1,10 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 
 from edgeq.core.parity import compare
+from edgeq.core.profile import Precision
 
 HOST = [np.array([[0.0, 1.0], [0.25, 0.75]], np.float32)]
 
@@ -12,7 +15,16 @@ def test_equal_answers_are_identical():
 
 
 @pytest.mark.parametrize(
-    ("precision", "limit"), [("int8", 0.05), ("fp16", 0.01), ("float32", 1e-3)]
+    ("precision", "limit"),
+    [
+        ("int8", 0.05),
+        ("int8-dynamic", 0.05),
+        ("int4-weights", 0.05),
+        ("mixed", 0.05),
+        ("int16x8", 0.01),
+        ("fp16", 0.01),
+        ("float32", 1e-3),
+    ],
 )
 def test_the_limit_is_a_share_of_the_outputs_range(precision, limit):
     parity = compare([HOST[0] * 10], [HOST[0] * 10 + 0.02], precision)
@@ -45,3 +57,8 @@ def test_constant_outputs_are_measured_by_their_size():
     assert compare([np.full((2, 3), 4.0, np.float32)], HOST[:0], "int8").max_abs_diff is None
     constant = np.full((2, 3), 4.0, np.float32)
     assert compare([constant], [constant], "int8").limit == pytest.approx(0.2)
+
+
+def test_every_precision_has_a_limit():
+    for precision in get_args(Precision):
+        assert compare(HOST, HOST, precision).limit > 0

@@ -53,6 +53,9 @@ def test_no_number_in_the_payload_gives_anything_but_samples_or_a_refusal(place,
         ({"load_ns": 0}, "load in 0 ns"),
         ({"first_ns": -3}, "first inference in -3 ns"),
         ({"peak_rss_bytes": -1}, "memory or CPU time of -1"),
+        ({"placements": (wire.Placement("CPU", -1),)}, "-1 nodes on 'CPU'"),
+        ({"placements": (wire.Placement("\x1b[2J", 1),)}, "a delegate called"),
+        ({"delegate": "x" * 1000}, "a delegate called 'xxx"),
     ],
 )
 def test_impossible_facts_of_a_process_are_refused(changes, words):

@@ -10,13 +10,13 @@ PROTOCOL = RunProtocol(processes=3, runs=200, seconds=0)
 
 
 def judge(
-    latencies=None, *, parity_passed=True, delegate="", warmup=0, protocol=PROTOCOL, **options
+    latencies=None, *, parity_passed=True, providers=(), warmup=0, protocol=PROTOCOL, **options
 ):
     quiet = latencies or [device.steady(100, seed=i) for i in range(3)]
     samples = device.samples(quiet, warmup=warmup, **options)
     return verdict.judge(
         verdict.Evidence(
-            raw=samples, protocol=protocol, parity_passed=parity_passed, delegate=delegate
+            raw=samples, protocol=protocol, parity_passed=parity_passed, providers=providers
         )
     )
 
@@ -32,7 +32,7 @@ def test_a_quiet_run_is_valid():
         ({"throttle_before": (), "throttle_after": ("occurred:x",)}, "invalid", "throttled"),
         ({"throttle_before": ("x",), "throttle_after": ("x",)}, "invalid", "throttled"),
         ({"parity_passed": False}, "invalid", "parity"),
-        ({"delegate": "gpu"}, "invalid", "fallback"),
+        ({"providers": ("CUDA", "CPU")}, "invalid", "fallback"),
         (
             {"facts": [{"delegate": "gpu"}, {"delegate": ""}, {"delegate": "gpu"}]},
             "invalid",
@@ -118,3 +118,40 @@ def test_what_is_wrong_stands_before_what_is_doubtful():
     found = judge([device.steady(10)] * 3, parity_passed=False)
     assert found.status == "invalid"
     assert [reason.split(":")[0] for reason in found.reasons] == ["parity", "too-few-runs"]
+
+
+def placed(**nodes):
+    return {"placements": tuple(wire.Placement(name, count) for name, count in nodes.items())}
+
+
+TENSORRT = ("TensorRT", "CUDA", "CPU")
+
+
+@pytest.mark.parametrize(
+    ("providers", "runs", "reasons"),
+    [
+        (("CPU",), [{}] * 3, ()),
+        (("CPU",), [placed(CPU=9)] * 3, ()),
+        (("CUDA", "CPU"), [placed(CUDA=9)] * 3, ()),
+        (TENSORRT, [placed(TensorRT=1)] * 3, ()),
+        (TENSORRT, [placed(TensorRT=1, CUDA=2)] * 3, ()),
+        (("CUDA", "CPU"), [placed(CPU=9)] * 3, ("CUDA was asked for, CPU ran 9 of 9 nodes",)),
+        (
+            ("XNNPACK", "CPU"),
+            [placed(XNNPACK=7, CPU=2)] * 3,
+            ("XNNPACK was asked for, CPU ran 2 of 9 nodes",),
+        ),
+        (TENSORRT, [placed(CUDA=9)] * 3, ("TensorRT was asked for, CUDA ran 9 of 9 nodes",)),
+        (
+            TENSORRT,
+            [placed(TensorRT=1), placed(TensorRT=1), placed(CPU=9)],
+            ("TensorRT was asked for, CPU ran 9 of 9 nodes",),
+        ),
+        (("CUDA",), [{}] * 3, ("CUDA was asked for, what ran is not known",)),
+        (("CUDA",), [placed(CUDA=0)] * 3, ("CUDA was asked for, what ran is not known",)),
+    ],
+)
+def test_a_provider_that_was_passed_over_makes_the_run_invalid(providers, runs, reasons):
+    found = judge(providers=providers, facts=runs)
+    assert found.reasons == tuple(f"fallback: {words}" for words in reasons)
+    assert found.status == ("invalid" if reasons else "valid")

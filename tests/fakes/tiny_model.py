@@ -32,11 +32,11 @@ class _Tensor:
     signature: tuple[int, ...] | None = None
 
 
-def float_model() -> bytes:
-    """``y = WEIGHTS @ x + BIAS``; input ``x`` float32 (1, 4), output ``y`` float32 (1, 3)."""
+def float_model(weights: np.ndarray = WEIGHTS) -> bytes:
+    """``y = weights @ x + BIAS``; input ``x`` float32 (1, 4), output ``y`` float32 (1, 3)."""
     return _fully_connected(
         _Tensor(name="x", shape=(1, 4)),
-        _Tensor(name="weights", shape=(3, 4), data=WEIGHTS.tobytes()),
+        _Tensor(name="weights", shape=(3, 4), data=weights.astype(np.float32).tobytes()),
         _Tensor(name="bias", shape=(3,), data=BIAS.tobytes()),
         _Tensor(name="y", shape=(1, 3)),
     )

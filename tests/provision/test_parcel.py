@@ -38,11 +38,16 @@ def test_what_inference_does_not_need_is_left_out(tmp_path):
             "pkg-1.0.data/platlib/pkg/more.py": "",
             "pkg-1.0.data/scripts/tool": "",
             "ai_edge_litert/aot/x.py": "",
+            "onnxruntime/capi/libonnxruntime.so.1.31.1": "",
+            "onnxruntime/capi/onnxruntime_pybind11_state.so": "library",
+            "onnxruntime/quantization/quantize.py": "",
+            "onnxruntime/transformers/x.py": "",
         },
     )
     parcel.build([wheel], tmp_path / "out.zip")
     with zipfile.ZipFile(tmp_path / "out.zip") as archive:
         assert sorted(archive.namelist()) == [
+            "onnxruntime/capi/onnxruntime_pybind11_state.so",
             "pkg-1.0.dist-info/METADATA",
             "pkg-1.0.dist-info/licenses/LICENSE.txt",
             "pkg.libs/libblas.so",

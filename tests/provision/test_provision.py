@@ -5,12 +5,20 @@ import dataclasses
 import pytest
 
 from edgeq import provision, wire
-from edgeq.core.profile import Machine, Profile, RuntimeChoice, System
+from edgeq.core.profile import Conversion, Machine, Profile, RuntimeChoice, System
 from edgeq.errors import PreflightError, SpaceError
 from edgeq.runtimes import RuntimeStore
 from tests.provision.conftest import Index, python
-from tests.provision.test_wheels import LISTING, OWN
+from tests.provision.test_wheels import LISTING, OWN, OWN_ONNX
 
+ONNX = Profile(description="x", conversion=Conversion(format="onnx"))
+GPU = Profile(
+    description="x",
+    conversion=Conversion(format="onnx"),
+    runtime=RuntimeChoice(
+        providers=("TensorRT", "CUDA", "CPU"), arena=False, graph_optimization="extended"
+    ),
+)
 LINUX = Profile(description="any")
 BOTH = {"litert": OWN, "numpy": "2.4.6"}
 
@@ -228,3 +236,93 @@ def test_threads_of_a_changed_plan_reach_the_runtime(facts, store):
 def test_a_profile_of_another_machine_changes_nothing_in_the_choice(facts, store):
     profile = Profile(description="x", machine=Machine(architectures=("aarch64",)))
     assert provision.plan(profile, facts(), store, "pi").choice.kind == "litert"
+
+
+def test_the_format_decides_the_runtime(facts, store):
+    assert provision.plan(LINUX, facts(), store, "pi").choice.kind == "litert"
+    plan = provision.plan(LINUX, facts(), store, "pi", format_="onnx")
+    assert (plan.choice.kind, plan.choice.version) == ("onnxruntime", OWN_ONNX)
+    assert provision.plan(ONNX, facts(), store, "pi").choice.kind == "onnxruntime"
+    assert provision.plan(ONNX, facts(), store, "pi", format_="tflite").choice.kind == "litert"
+
+
+def test_an_installed_runtime_of_the_other_format_is_no_choice(facts, store):
+    found = facts(pythons=(python(runtimes={**BOTH, "onnxruntime": "1.20.0"}),))
+    plan = provision.plan(ONNX, found, store, "pi")
+    assert (plan.choice.origin, plan.choice.kind) == ("installed", "onnxruntime")
+    plan = provision.plan(LINUX, found, store, "pi")
+    assert (plan.choice.origin, plan.choice.kind) == ("installed", "litert")
+    old = facts(pythons=(python(runtimes={"numpy": "1.24", "onnxruntime": "1.14.0"}),))
+    assert provision.plan(ONNX, old, store, "pi").choice.origin == "wheels"
+
+
+def test_an_onnxruntime_that_does_not_import_gives_way_to_an_older_one(facts, store):
+    found = facts()
+    plan = provision.plan(ONNX, found, store, "pi")
+    ready = ensure(Device(lambda _, count: count == 2), plan, found, store, ONNX)
+    assert (ready.choice.kind, ready.choice.version) == ("onnxruntime", "1.19.2")
+
+
+def test_what_the_profile_says_of_onnx_runtime_reaches_the_device(facts, store):
+    found = facts()
+    plan = provision.plan(GPU, found, store, "jetson")
+    ready = ensure(Device(lambda *_: True), plan, found, store, GPU)
+    assert ready.runtime == wire.Runtime(
+        kind="onnxruntime",
+        paths=ready.runtime.paths,
+        threads=1,
+        providers=("TensorRT", "CUDA", "CPU"),
+        arena=False,
+        graph_optimization="extended",
+    )
+    plan = provision.plan(GPU, found, store, "jetson", format_="tflite")
+    assert ensure(Device(lambda *_: True), plan, found, store, GPU).runtime.providers == ()
+
+
+def test_the_build_with_the_gpu_is_preferred_where_a_gpu_is_asked_for(facts, store):
+    plain = python(12, path="/usr/bin/python3.12", runtimes={"numpy": "2", "onnxruntime": "1.31"})
+    gpu = python(
+        10,
+        path="/usr/bin/python3.10",
+        runtimes={"numpy": "1.26", "onnxruntime": "1.23.0"},
+        packages={"onnxruntime": "onnxruntime-gpu"},
+    )
+    found = facts(pythons=(plain, gpu))
+    plan = provision.plan(GPU, found, store, "jetson")
+    assert plan.python.path == gpu.path
+    assert str(plan.choice) == "onnxruntime-gpu 1.23.0, installed there"
+    assert provision.plan(ONNX, found, store, "jetson").python.path == plain.path
+
+
+def test_a_profile_without_a_runtime_for_the_format_says_what_to_write(facts, store):
+    profile = Profile(description="x", runtime=RuntimeChoice(kinds=("litert",)))
+    with pytest.raises(PreflightError, match=r"names no runtime that runs a \.onnx") as caught:
+        provision.plan(profile, facts(), store, "pi", format_="onnx")
+    assert '"onnxruntime"' in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("changes", "said", "mend"),
+    [
+        ({"architecture": "armv7l"}, "no onnxruntime for Python 3.11 on armv7l", "--format tflite"),
+        (
+            {"libc": "bionic", "libc_version": "34"},
+            "no onnxruntime",
+            "pkg install python-numpy python-onnxruntime",
+        ),
+        ({"pythons": (python(7), python(15))}, "no onnxruntime for Python 3.15", "3.8 to 3.13"),
+    ],
+)
+def test_no_onnxruntime_to_be_had_says_what_to_do(facts, store, changes, said, mend):
+    with pytest.raises(PreflightError) as caught:
+        provision.plan(ONNX, facts(**changes), store, "pi")
+    assert said in caught.value.message
+    assert mend in caught.value.hint
+
+
+def test_when_no_onnxruntime_runs_the_right_package_is_named(facts, store):
+    found = facts()
+    plan = provision.plan(ONNX, found, store, "pi")
+    with pytest.raises(PreflightError) as caught:
+        ensure(Device(lambda *_: False), plan, found, store, ONNX)
+    assert caught.value.hint.endswith("pip install onnxruntime")

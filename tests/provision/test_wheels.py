@@ -9,11 +9,12 @@ import pytest
 
 from edgeq import wheels
 from edgeq.errors import FetchError
-from edgeq.runtimes import RuntimeStore
+from edgeq.runtimes import RuntimeStore, needs_numpy_1
 from edgeq.wheels import Target
 from tests.provision.conftest import Index
 
 OWN = metadata.version("ai-edge-litert")
+OWN_ONNX = metadata.version("onnxruntime")
 # Name of the wheel, and the glibc that its libraries ask for, which the tag may hide.
 LISTING = [
     *((f"ai_edge_litert-{v}-cp3{m}-cp3{m}-manylinux_2_27_aarch64.whl", "2.34")
@@ -23,6 +24,13 @@ LISTING = [
     *((f"tflite_runtime-2.14.0-cp3{m}-cp3{m}-manylinux_2_34_{a}.whl", "2.34")
       for m in (9, 10, 11) for a in ("aarch64", "armv7l")),
     *((f"tflite_runtime-2.13.0-cp3{m}-cp3{m}-manylinux2014_aarch64.whl", "2.17")
+      for m in (8, 9, 10, 11)),
+    *((f"onnxruntime-{OWN_ONNX}-cp3{m}-cp3{m}-manylinux_2_28_aarch64.whl", "2.28")
+      for m in (11, 12, 13)),
+    ("onnxruntime-1.23.2-cp310-cp310-manylinux_2_27_aarch64.manylinux_2_28_aarch64.whl", "2.27"),
+    *((f"onnxruntime-1.19.2-cp3{m}-cp3{m}-manylinux_2_27_aarch64.manylinux_2_28_aarch64.whl",
+       "2.27") for m in (8, 9, 10, 11)),
+    *((f"onnxruntime-1.16.3-cp3{m}-cp3{m}-manylinux_2_17_aarch64.manylinux2014_aarch64.whl", "2.17")
       for m in (8, 9, 10, 11)),
     *((f"numpy-1.26.4-cp3{m}-cp3{m}-manylinux_2_17_aarch64.manylinux2014_aarch64.whl", "2.17")
       for m in (9, 10, 11, 12)),
@@ -63,6 +71,42 @@ def test_the_best_runtime_of_each_device_is_found(store, device, litert, tflite_
         package = store.find(kind, device)
         found = package and tuple(wheel.version for wheel in package.wheels)
         assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"),
+    [
+        (target(11), (OWN_ONNX, "2.4.6")),  # Raspberry Pi OS bookworm
+        (target(13, version=(2, 41)), (OWN_ONNX, "2.4.6")),  # trixie
+        (target(10, version=(2, 35)), ("1.23.2", "2.2.6")),  # JetPack 6
+        (target(9, version=(2, 31)), ("1.19.2", "2.0.2")),
+        (target(8, version=(2, 31)), ("1.19.2", "1.24.4")),  # JetPack 5
+        (target(9, version=(2, 17)), ("1.16.3", "1.26.4")),  # built for NumPy 1
+        (target(11, "armv7l"), None),
+        (target(12, libc="musl", version=(1, 2)), None),
+    ],
+    ids=lambda value: value.name if isinstance(value, Target) else "",
+)
+def test_the_best_onnxruntime_of_each_device_is_found_with_a_numpy_it_takes(
+    store, device, expected
+):
+    package = store.find("onnxruntime", device)
+    assert (package and tuple(wheel.version for wheel in package.wheels)) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "version", "needs"),
+    [
+        ("tflite_runtime", "2.14.0", True),
+        ("litert", "2.3.0", False),
+        ("onnxruntime", "1.18.1", True),
+        ("onnxruntime", "1.19.0", False),
+        ("onnxruntime", "1.31.1", False),
+        ("onnxruntime", "unknown", False),
+    ],
+)
+def test_runtimes_built_for_numpy_1_are_known(kind, version, needs):
+    assert needs_numpy_1(kind, version) is needs
 
 
 def test_what_was_resolved_once_asks_nobody_again(tmp_path):

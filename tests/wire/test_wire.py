@@ -158,3 +158,10 @@ def test_a_line_without_an_end_is_given_up():
     list(decoder.feed(bytes(wire.MAX_LINE_BYTES)))
     with pytest.raises(wire.WireError, match="over"):
         list(decoder.feed(b"x"))
+
+
+def test_a_peer_that_knows_nothing_of_execution_providers_is_understood():
+    line = b'{"type": "Probe", "runtime": {"kind": "litert", "paths": [], "threads": 1}}\n'
+    assert wire.decode(line) == wire.Probe(wire.Runtime("litert"))
+    asked = wire.Runtime("onnxruntime", providers=("CUDA", "CPU"), arena=False)
+    assert wire.decode(wire.encode(wire.Probe(asked))) == wire.Probe(asked)

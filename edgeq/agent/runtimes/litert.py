@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgeq.agent.interpreter import InterpreterRunner, version_of
+from edgeq import wire
+from edgeq.agent.interpreter import SUFFIX, InterpreterRunner, check, providers, version_of
 from edgeq.agent.ports import Runner
+
+__all__ = ["NAME", "SUFFIX", "check", "load", "providers", "version"]
 
 NAME = "LiteRT"
 
@@ -16,7 +19,7 @@ def version() -> str:
     return version_of(ai_edge_litert, "ai-edge-litert")
 
 
-def load(model: Path, threads: int) -> Runner:
+def load(model: Path, runtime: wire.Runtime, *, observe: bool) -> Runner:  # noqa: ARG001
     from ai_edge_litert.interpreter import Interpreter
 
-    return InterpreterRunner(Interpreter(model_path=str(model), num_threads=threads))
+    return InterpreterRunner(Interpreter(model_path=str(model), num_threads=runtime.threads))

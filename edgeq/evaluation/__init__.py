@@ -1,0 +1,1 @@
+"""The float model against the artifact, on data of any size."""

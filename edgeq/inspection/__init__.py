@@ -1,0 +1,1 @@
+"""Looking into model files: figures of the graph, and the error of each layer."""
