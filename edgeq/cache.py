@@ -28,7 +28,7 @@ _STAGING = ".making-"
 _FORMAT = 1  # of what the cache holds; raise it when a result changes its form or meaning
 _TOOLS = (
     "tensorflow", "tensorflow-cpu", "keras", "ai-edge-litert", "ai-edge-quantizer", "numpy",
-    "pillow",
+    "onnx", "onnxruntime", "tf2onnx", "pillow",
 )  # fmt: skip
 _DISK_ERRORS = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOTDIR}

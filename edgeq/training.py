@@ -36,7 +36,6 @@ _FORMAT = 1  # of what a checkpoint holds; raise it when training cannot go on f
 _SETS = ("training", "kept_back", "calibration")
 _NO_LIMIT_S = 365 * 24 * 3600.0
 _MEMORY_SHARE = 0.9
-_BINARY = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,8 +145,7 @@ def _kind(model: Model) -> _Kind:
     if kind is None:
         raise ModelError(
             f"{model.source.path} is {model.source.kind}, which cannot be trained",
-            hint="name the Keras model (.keras, .h5) or the PyTorch one (.pt2 of torch.export) "
-            "that it was made from",
+            hint="name the Keras model (.keras, .h5) or PyTorch's (.pt2) that it was made from",
         )
     return kind
 
@@ -205,7 +203,7 @@ def _classes(pivot: FloatModel, samples: Samples) -> int | None:
         return None
     classes = quality.classes_of(pivot.outputs, pivot.inputs)
     if classes is None and len(pivot.outputs) == 1 and np.prod(pivot.outputs[0].shape) == 1:
-        classes = _BINARY
+        classes = 2
     largest = int(samples.labels.max())
     if classes is not None and largest >= classes:
         raise DataError(

@@ -224,8 +224,9 @@ def _error(layer: LayerError) -> list[str]:
 
 def _added(layer: LayerError) -> float:
     """The error that the operator itself adds, as far as that is known."""
-    known = (layer.own_sqnr_db, layer.sqnr_db)
-    return next((one for one in known if one is not None), math.inf)
+    if layer.own_max_abs_error is not None:
+        return math.inf if layer.own_sqnr_db is None else layer.own_sqnr_db
+    return math.inf if layer.sqnr_db is None else layer.sqnr_db
 
 
 def _explained(layers: Sequence[LayerError], look: Look) -> Iterator[tuple[str, str]]:

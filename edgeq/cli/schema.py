@@ -44,14 +44,14 @@ def document(name: Document) -> dict[str, object]:
 def _model_schema(name: Document) -> dict[str, object]:
     from edgeq.core import bundle, evaluation, inspection, inventory, profile, project, qat, report
 
-    written: "dict[Document, type[BaseModel]]" = {
+    written: dict[Document, type[BaseModel]] = {
         Document.REPORT: report.Report,
         Document.MANIFEST: bundle.Manifest,
         Document.INSPECTION: inspection.Inspection,
         Document.EVALUATION: evaluation.Evaluation,
         Document.QAT: qat.QatReport,
     }
-    read: "dict[Document, type[BaseModel]]" = {
+    read: dict[Document, type[BaseModel]] = {
         Document.PROFILE: profile.Profile,
         Document.PROJECT: project.Project,
         Document.INVENTORY: inventory.Inventory,

@@ -218,6 +218,9 @@ def computes(graph: Graph, op: Op, constants: frozenset[int]) -> Computes:
         return "conversion"
     numbers = list(present(op.inputs + op.outputs))
     moving = [graph.tensors[n] for n in numbers if n not in constants]
+    given = [graph.tensors[n] for n in present(op.inputs) if n not in constants]
+    if given and all(tensor.quantization and tensor.dtype not in FLOATS for tensor in given):
+        return "integer"  # its result may be float, as QGemm's
     weights = [graph.tensors[n] for n in present(op.inputs) if n in constants]
     if any(tensor.dtype in FLOATS for tensor in moving):
         packed = any(tensor.quantization and tensor.dtype not in FLOATS for tensor in weights)

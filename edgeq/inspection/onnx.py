@@ -43,11 +43,16 @@ def read(path: Path) -> Graph:
 
 
 def prepared(model: files.Model) -> tuple[files.Model, tuple[str, ...]]:
-    """Functions put in and an open batch taken as 1; and the open axes of the inputs."""
+    """Functions put in, nodes sorted, an open batch taken as 1; and the open axes of the inputs.
+
+    Raises:
+        ModelError: the nodes wait for each other in a circle.
+    """
     from onnx import inliner
 
     if model.functions:
         model = inliner.inline_local_functions(model)
+    onnx_ops.sort_nodes(model.graph)
     constants = {item.name for item in model.graph.initializer}
     inputs = [item for item in model.graph.input if item.name not in constants]
     open_axes = [name for item in inputs for name in _pin_batch(item)]

@@ -8,11 +8,14 @@ import numpy as np
 
 from edgeq.core.fusion import TO_FLOAT
 from edgeq.core.graph import Graph, Op, fixed, present, producers
+from edgeq.errors import ModelError
 from edgeq.formats import onnx as files
 from edgeq.inspection import onnx as reader
 from edgeq.inspection.tensors import Array
 
-_TYPES = frozenset({"float32", "float16", "float64", "int8", "uint8", "int16", "int32", "int64"})
+_TYPES = frozenset(
+    {"float32", "float16", "float64", "int8", "uint8", "int16", "int32", "int64", "bool"}
+)
 
 
 def constants(path: Path, graph: Graph) -> dict[int, Array]:
@@ -156,6 +159,8 @@ class _Cutter:
         from onnx import TensorProto, helper
 
         tensor = self._raw.tensors[number]
+        if tensor.dtype not in _TYPES:
+            raise ModelError(f"the type of {tensor.name} is not known before it runs")
         kinds = {"float32": "FLOAT", "float64": "DOUBLE"}
         kind = TensorProto.DataType.Value(kinds.get(tensor.dtype, tensor.dtype.upper()))
         return helper.make_tensor_value_info(tensor.name, kind, tensor.shape)

@@ -44,14 +44,11 @@ def train(request: TrainRequest, on_progress: OnProgress) -> Trained:
     model = loader.open_model(request.source, request.folder)
     plan = keras_plan.parse(model.get_config(), type(model).__name__)
     names = loader.input_names(model)
-    training, kept_back, calibration = (
-        _in_order(stored.read(folder, ""), request, names)
-        for folder in (request.training, request.kept_back, request.calibration)
-    )
-    samples = (training, kept_back, calibration)
+    folders = (request.training, request.kept_back, request.calibration)
+    samples = tuple(_in_order(stored.read(folder, ""), request, names) for folder in folders)
     trainee = KerasTrainee(plan, _weights(model, plan), samples, request)
-    difference = _check(model, trainee.answers, training, request.source.path.name)
-    done, resumed_at = work.run(trainee, request, training.count, on_progress)
+    difference = _check(model, trainee.answers, samples[0], request.source.path.name)
+    done, resumed_at = work.run(trainee, request, samples[0].count, on_progress)
     path = request.folder / f"trained{request.suffix}"
     _put_back(model, plan, done.best_weights)
     model.save(path)

@@ -39,7 +39,7 @@ class KerasTrainee:
         self,
         plan: Plan,
         weights: Mapping[str, Sequence[Floats]],
-        samples: tuple[Samples, Samples, Samples],
+        samples: Sequence[Samples],
         request: TrainRequest,
     ) -> None:
         self._training, self._kept_back, self._calibration = samples

@@ -38,25 +38,23 @@ def train(request: TrainRequest, on_progress: OnProgress) -> Trained:
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
     import torch
 
+    from edgeq.qat.torch_rounding import Rounding
+    from edgeq.qat.torch_trainee import TorchTrainee
+
     warnings.simplefilter("ignore")
     on_progress("load", 0, 0)
     torch.manual_seed(request.seed)
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
     program = _load(request)
     most = _most_samples(program)
-    from edgeq.qat.torch_rounding import Rounding
-    from edgeq.qat.torch_trainee import TorchTrainee
-
     rounding = Rounding(program)
     rounding.round_nothing()
     names = [str(name) for name in program.graph_signature.user_inputs]
-    training, kept_back, calibration = (
-        _in_order(stored.read(folder, ""), request, names)
-        for folder in (request.training, request.kept_back, request.calibration)
-    )
-    difference = _check(program, rounding, training, most, request.source.path.name)
-    trainee = TorchTrainee(rounding, (training, kept_back, calibration), request, most)
-    done, resumed_at = work.run(trainee, request, training.count, on_progress)
+    folders = (request.training, request.kept_back, request.calibration)
+    samples = tuple(_in_order(stored.read(folder, ""), request, names) for folder in folders)
+    difference = _check(program, rounding, samples[0], most, request.source.path.name)
+    trainee = TorchTrainee(rounding, samples, request, most)
+    done, resumed_at = work.run(trainee, request, samples[0].count, on_progress)
     _put_back(program, done.best_weights)
     path = request.folder / f"trained{request.suffix}"
     torch.export.save(program, path)

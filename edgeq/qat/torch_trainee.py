@@ -36,7 +36,7 @@ class TorchTrainee:
     def __init__(
         self,
         rounding: Rounding,
-        samples: tuple[Samples, Samples, Samples],
+        samples: Sequence[Samples],
         request: TrainRequest,
         most: int,
     ) -> None:

@@ -22,6 +22,11 @@ TRUSTED = (
     "lambda.h5",
     "lambda.keras",
 )
+CROSSING = (
+    "cnn.h5", "cnn_saved", "cnn.tflite", "cnn_dynamic.tflite", "mobilenet.h5", "autoencoder.h5",
+    "streaming.h5", "two_by_two.keras", "two_by_two_saved", "tokens.keras", "binary.keras",
+    "nested.keras", "unrolled.keras", "separable.h5", "v1_saved", "nan.keras", "empty.keras",
+)  # fmt: skip
 
 
 def main(folder: Path) -> None:
@@ -37,6 +42,8 @@ def main(folder: Path) -> None:
     outcomes["open_sides.keras sized"] = load(
         folder, "open_sides.keras", LoadOptions(target="tflite", image_size=(12, 10))
     )
+    for name in CROSSING:
+        outcomes[f"{name} onnx"] = load(folder, name, LoadOptions(target="onnx"))
     outcomes["code ran untrusted"] = trace.exists()
     for name in TRUSTED:
         outcomes[f"{name} trusted"] = load(folder, name, LoadOptions(target="tflite", trust=True))
@@ -53,7 +60,7 @@ def layers() -> list[str]:
 
 
 def load(folder: Path, name: str, options: LoadOptions) -> dict[str, object]:
-    place = folder / "pivots" / f"{name} {options.trust} {options.image_size}"
+    place = folder / "pivots" / f"{name} {options.trust} {options.image_size} {options.target}"
     place.mkdir(parents=True)
     try:
         model = sources.identify_model(folder / "models" / name)

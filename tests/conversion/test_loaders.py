@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from edgeq import sources, steps, worker
+from edgeq import formats, sources, steps, worker
 from edgeq.core.project import Input
 from edgeq.errors import ModelError, WorkerError
 from edgeq.loaders import keras_config, tensorflow
@@ -55,6 +55,63 @@ def test_a_model_becomes_a_pivot_with_batch_1_that_gives_its_answers(loaded, nam
     assert pivot["check_samples"] == 8
     assert pivot["check_max_abs_diff"] < 1e-5
     assert pivot["left"] == ["pivot.tflite"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cnn.h5",
+        "cnn_saved",
+        "cnn.tflite",
+        "cnn_dynamic.tflite",
+        "mobilenet.h5",
+        "autoencoder.h5",
+        "streaming.h5",
+        "two_by_two.keras",
+        "two_by_two_saved",
+        "tokens.keras",
+        "binary.keras",
+        "nested.keras",
+        "unrolled.keras",
+        "separable.h5",
+        "v1_saved",
+    ],
+)
+def test_the_onnx_pivot_has_the_tflite_pivots_ends_and_numbers(loaded, name):
+    as_onnx, as_tflite = loaded.outcomes[f"{name} onnx"], loaded.outcomes[name]
+    assert "error" not in as_onnx, as_onnx
+    assert as_onnx["left"] == ["pivot.onnx"]
+    for side in ("inputs", "outputs"):
+        ends = [
+            {(item["name"], tuple(item["shape"])) for item in pivot[side]}
+            for pivot in (as_onnx, as_tflite)
+        ]
+        assert ends[0] == ends[1]
+    assert as_onnx["check_samples"] == 8
+    assert as_onnx["check_max_abs_diff"] < 1e-5
+    runners = [
+        formats.of(Path(pivot["path"])).runner(Path(pivot["path"]))
+        for pivot in (as_onnx, as_tflite)
+    ]
+    generator = np.random.default_rng(2)
+    for _ in range(3):
+        given = {
+            spec.name: generator.uniform(0, 2, spec.shape).astype(spec.dtype)
+            for spec in runners[0].tensors.inputs
+        }
+        answers = []
+        for runner in runners:
+            batch = [given[s.name].astype(s.dtype) for s in runner.tensors.inputs]
+            names = [spec.name for spec in runner.tensors.outputs]
+            answers.append(dict(zip(names, runner.run(batch), strict=True)))
+        for output, array in answers[0].items():
+            np.testing.assert_allclose(array, answers[1][output], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["nan.keras", "empty.keras"])
+def test_what_is_no_tflite_pivot_is_no_onnx_pivot_either(loaded, name):
+    assert loaded.outcomes[f"{name} onnx"]["error"] == "ModelError"
+    assert loaded.outcomes[f"{name} onnx"]["message"] == loaded.outcomes[name]["message"]
 
 
 @pytest.mark.parametrize(

@@ -227,3 +227,21 @@ def test_a_function_counts_as_what_it_holds(tmp_path):
     assert net.ops[0].macs == 4 * 8 * 3 * 8
     assert parameter_count(net) == 24
     assert liveness_peak(net).size_bytes == 4 * (4 * 8 * 8 + 4 * 8 * 3)
+
+
+def test_nodes_that_are_not_sorted_are_read_in_the_order_of_execution(tmp_path):
+    made = convolutional()
+    straight = inspected(saved(made, tmp_path, "straight.onnx"))
+    nodes = list(made.graph.node)
+    del made.graph.node[:]
+    made.graph.node.extend(reversed(nodes))
+    found = inspected(saved(made, tmp_path))
+    assert (found.operators, found.macs) == (straight.operators, straight.macs)
+    assert found.activations == straight.activations
+
+
+def test_nodes_in_a_circle_are_refused(tmp_path):
+    made = convolutional()
+    made.graph.node[0].input[0] = "r1"
+    with pytest.raises(ModelError, match="in a circle"):
+        reader.read(saved(made, tmp_path))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 SAMPLES = 12
 
@@ -26,9 +26,9 @@ class Pictures(nn.Module):
         self.head = nn.Linear(12, 5)
 
     def forward(self, image):
-        x = F.relu(self.norm(self.first(image)))
-        x = F.relu6(self.depthwise(x))
-        x = F.max_pool2d(F.hardswish(self.point(x)), 2)
+        x = functional.relu(self.norm(self.first(image)))
+        x = functional.relu6(self.depthwise(x))
+        x = functional.max_pool2d(functional.hardswish(self.point(x)), 2)
         return torch.softmax(self.head(x.mean((2, 3))), 1)
 
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from edgeq import formats
-from edgeq.errors import ModelError
 
 pytestmark = pytest.mark.timeout(1800)  # the first test waits for the environment
 
