@@ -210,18 +210,6 @@ def quantize(
     return replace(artifact, path=entry.folder / artifact.path.name), entry.cached
 
 
-def load(
-    job: ConvertJob, data: Data | None, *, places: Places, on_progress: OnProgress
-) -> FloatModel:
-    """The pivot alone; ``data``: real inputs for its comparison with the source.
-
-    Raises:
-        ModelError: the model cannot be used, or its pivot gives other answers.
-        WorkerError: a worker crashed or went beyond its limits.
-    """
-    return _load(job, data, places, on_progress)[0]
-
-
 def samples(data: Data, pivot: FloatModel, project: Project, places: Places) -> Samples:
     """All samples of some data, as the pivot's inputs.
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from edgeq.core.model import TensorSpec
 from edgeq.errors import ModelError
-from edgeq.formats import Array, Tensors, onnx_walk
+from edgeq.formats import Array, Tensors, onnx_order, onnx_walk
 
 Model = Any
 """``onnx.ModelProto``, which has no types."""
@@ -121,6 +121,9 @@ def to_bytes(model: Model) -> bytes:
     """What ``write`` writes."""
     if model.ByteSize() > MAX_BYTES:
         raise ModelError("the model would be larger than 2 GiB, where an .onnx file ends")
+    if not onnx_order.is_sorted(model.graph):
+        model = copy(model)  # the caller may still hold its nodes
+        onnx_order.sort(model.graph)
     return bytes(model.SerializeToString(deterministic=True))
 
 

@@ -140,6 +140,7 @@ def float_model(
 
     Raises:
         ModelError: no loader takes it, or it is quantized already.
+        DataError: the ``edgeq.toml`` beside it names data that cannot be read.
     """
     profile = job.profile.profile if job.profile else Profile(description="inspection")
     wanted = ConvertJob(
@@ -149,7 +150,7 @@ def float_model(
         format=target or job.format or _own_format(model) or profile.conversion.format,
         trust=job.trust,
     )
-    return convert.load(wanted, None, places=places, on_progress=on_progress)
+    return convert.load_pivot(wanted, places=places, on_progress=on_progress)
 
 
 def _from_bundle(path: Path, folder: Path) -> _File:

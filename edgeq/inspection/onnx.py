@@ -8,6 +8,7 @@ from edgeq.core.graph import ABSENT, FLOATS, Graph, Op, Tensor
 from edgeq.core.macs import Shape
 from edgeq.errors import ModelError
 from edgeq.formats import onnx as files
+from edgeq.formats import onnx_order
 from edgeq.inspection import onnx_macs, onnx_ops
 
 CONVERSIONS = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})
@@ -52,7 +53,7 @@ def prepared(model: files.Model) -> tuple[files.Model, tuple[str, ...]]:
 
     if model.functions:
         model = inliner.inline_local_functions(model)
-    onnx_ops.sort_nodes(model.graph)
+    onnx_order.sort(model.graph)
     constants = {item.name for item in model.graph.initializer}
     inputs = [item for item in model.graph.input if item.name not in constants]
     open_axes = [name for item in inputs for name in _pin_batch(item)]

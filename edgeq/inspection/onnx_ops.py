@@ -1,6 +1,5 @@
 """What the inputs of ONNX operators mean: scales, constants, settings."""
 
-import heapq
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from edgeq.core.graph import Quantization
-from edgeq.errors import ModelError
 
 Node = Any
 """``onnx.NodeProto``, which has no types."""
@@ -94,49 +92,6 @@ class Constant:
 def settings(kind: str) -> frozenset[int]:
     """Places of a kind's inputs that hold settings, not trained numbers."""
     return _SETTINGS.get(kind, frozenset())
-
-
-def sort_nodes(graph: Any) -> None:  # noqa: ANN401  see Node
-    """Put nodes behind those whose results they read; else in the order they have.
-
-    ONNX demands it, ONNX Runtime does not, and some tools write files that are not sorted.
-
-    Raises:
-        ModelError: they wait for each other in a circle.
-    """
-    nodes = list(graph.node)
-    makers = {name: place for place, node in enumerate(nodes) for name in node.output if name}
-    waits = [{makers[name] for name in _read_by(node) if name in makers} for node in nodes]
-    readers: dict[int, list[int]] = {}
-    for place, before in enumerate(waits):
-        for one in before:
-            readers.setdefault(one, []).append(place)
-    ready = [place for place, before in enumerate(waits) if not before]
-    order = []
-    while ready:
-        place = heapq.heappop(ready)
-        order.append(place)
-        for reader in readers.get(place, ()):
-            waits[reader].discard(place)
-            if not waits[reader]:
-                heapq.heappush(ready, reader)
-    if len(order) < len(nodes):
-        raise ModelError(
-            "the model is damaged: its nodes wait for each other in a circle",
-            hint="export or download it again",
-        )
-    if order != sorted(order):
-        del graph.node[:]
-        graph.node.extend(nodes[place] for place in order)
-
-
-def _read_by(node: Node) -> Iterator[str]:
-    """Names that a node reads, those that its inner graphs take from outside too."""
-    yield from node.input
-    for attribute in node.attribute:
-        for inner in (*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs):
-            for one in inner.node:
-                yield from _read_by(one)
 
 
 def trained(nodes: Iterable[Node], known: Mapping[str, Constant]) -> frozenset[str]:

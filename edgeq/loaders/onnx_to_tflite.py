@@ -32,11 +32,10 @@ def ways(
         options: See there; ``pythons`` has the environment.
         path: To write.
     """
-    model = onnx.read(pinned)
-    plain = partial(_convert, model, name, options, path)
-    if not _images_out(model):
-        return (plain,)
-    return partial(_convert, _in_order(onnx.read(pinned)), name, options, path), plain
+    models = [onnx.read(pinned)]
+    if _images_out(models[0]):
+        models = [*(_in_order(onnx.read(pinned), how) for how in (_squeezed, _flattened)), *models]
+    return tuple(partial(_convert, model, name, options, path) for model in models)
 
 
 def tools() -> dict[str, str]:
@@ -66,23 +65,37 @@ def _images_out(model: onnx.Model) -> list[Any]:
     ]
 
 
-def _in_order(model: onnx.Model) -> onnx.Model:
-    """The model with outputs that go through one axis and back, which fixes the order of all."""
-    from onnx import helper, numpy_helper
-
-    graph = model.graph
+def _in_order(
+    model: onnx.Model, how: Callable[[onnx.Model, str, str, list[int]], None]
+) -> onnx.Model:
+    """The model with outputs that take another shape and back, which fixes the order of axes."""
     for item in _images_out(model):
         sides = [side.dim_value for side in item.type.tensor_type.shape.dim]
-        inside, flat = f"{item.name}_inside", f"{item.name}_flat"
-        for node in graph.node:
+        inside = f"{item.name}_inside"
+        for node in model.graph.node:
             for ends in (node.input, node.output):
                 for place, name in enumerate(ends):
                     ends[place] = inside if name == item.name else name
-        for before, after, shape in (
-            (inside, flat, [1, math.prod(sides)]),
-            (flat, item.name, sides),
-        ):
-            numbers = numpy_helper.from_array(np.array(shape, np.int64), f"{after}_shape")
-            graph.initializer.append(numbers)
-            graph.node.append(helper.make_node("Reshape", [before, numbers.name], [after]))
+        how(model, inside, item.name, sides)
     return model
+
+
+def _squeezed(model: onnx.Model, before: str, after: str, sides: list[int]) -> None:
+    longer = f"{after}_longer"
+    _append(model, "Reshape", before, longer, [*sides, 1])
+    _append(model, "Squeeze", longer, after, [len(sides)])
+
+
+def _flattened(model: onnx.Model, before: str, after: str, sides: list[int]) -> None:
+    """For what onnx2tf cannot do with the first way."""
+    flat = f"{after}_flat"
+    _append(model, "Reshape", before, flat, [1, math.prod(sides)])
+    _append(model, "Reshape", flat, after, sides)
+
+
+def _append(model: onnx.Model, kind: str, before: str, after: str, numbers: list[int]) -> None:
+    from onnx import helper, numpy_helper
+
+    constant = numpy_helper.from_array(np.array(numbers, np.int64), f"{after}_numbers")
+    model.graph.initializer.append(constant)
+    model.graph.node.append(helper.make_node(kind, [before, constant.name], [after]))

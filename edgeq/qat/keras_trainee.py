@@ -137,9 +137,12 @@ class KerasTrainee:
             ends.assign(float(low[place]), float(high[place]))
 
     def _traced(self) -> Any:  # noqa: ANN401  untyped library
+        # the float model's answers were given without dropout; with it they cannot be learnt
+        drops = self.objective.has_labels
+
         def learn(inputs: Any, targets: Any) -> Any:  # noqa: ANN401
             with tf.GradientTape() as tape:
-                outputs = tf.nest.flatten(self._rounding.model(inputs, training=True))
+                outputs = tf.nest.flatten(self._rounding.model(inputs, training=drops))
                 loss = tf.reduce_mean(self._loss(outputs, targets))
             gradients = tape.gradient(loss, self._learned)
             self._optimizer.apply_gradients(zip(gradients, self._learned, strict=True))

@@ -157,9 +157,22 @@ def test_an_operator_that_a_tflite_cannot_have_is_an_error_of_one_sentence(user,
     model = tmp_path / "model.onnx"
     write(
         model,
-        [helper.make_node("Det", ["x"], ["y"])],
-        [("x", TensorProto.FLOAT, [1, 3, 3])],
-        [("y", TensorProto.FLOAT, [1])],
+        [
+            helper.make_node(
+                "TfIdfVectorizer",
+                ["x"],
+                ["y"],
+                mode="TF",
+                min_gram_length=1,
+                max_gram_length=1,
+                max_skip_count=0,
+                ngram_counts=[0],
+                ngram_indexes=[0, 1],
+                pool_int64s=[3, 4],
+            )  # fmt: skip
+        ],
+        [("x", TensorProto.INT64, [1, 6])],
+        [("y", TensorProto.FLOAT, [1, 2])],
         [],
     )
     status = 1 if python is None else 5

@@ -105,6 +105,14 @@ def test_each_kind_of_network_takes_each_recipe(desk, name, precision):
     assert sqnr_db(pivot, artifact, 8) > (3 if precision == "int4-weights" else 20)
 
 
+@pytest.mark.parametrize("name", nets.ALL)
+@pytest.mark.parametrize("precision", ["int8", "int8-dynamic", "int4-weights", "fp16"])
+def test_onnx_s_own_checker_takes_every_artifact(desk, name, precision):
+    pivot = desk.load(nets.ALL[name]())
+    artifact = desk.quantize(pivot, samples_for(pivot, 8), precision=precision)
+    onnx.checker.check_model(onnx.load(artifact.path))
+
+
 @pytest.mark.parametrize("dtype", ["int8", "uint8"])
 def test_whole_numbers_at_the_edges_lose_nothing_but_the_rounding(desk, dtype):
     pivot = desk.load(nets.depthwise())

@@ -169,7 +169,7 @@ def request(folder, model, samples, suffix=".h5"):
         ),
         input_names=("image", "more"), training=folder / "training",
         kept_back=folder / "kept_back", calibration=folder / "calibration", folder=folder,
-        suffix=suffix, classes=None, epochs=2, learning_rate=1e-3, batch=16, seed=0,
+        suffix=suffix, classes=None, epochs=4, learning_rate=3e-4, batch=16, seed=0,
     )  # fmt: skip
 
 
