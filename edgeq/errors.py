@@ -127,5 +127,5 @@ class StoppedError(EdgeqError):
     """A signal asked for the end; shells expect 128 and its number as the exit code."""
 
     def __init__(self, number: int) -> None:
-        super().__init__("stopped before the end; what was not committed on a device is not active")
+        super().__init__("stopped; nothing is half done, what was finished is kept for next time")
         self.exit_code = 128 + number

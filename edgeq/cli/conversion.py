@@ -34,14 +34,14 @@ def run(
         raise UsageError(
             f"{target} is the model itself, and would be overwritten", hint="name another: -o FILE"
         )
-    if not target.parent.is_dir():
-        raise HostError(f"there is no folder {target.parent}", hint=f"mkdir -p {target.parent}")
+    _refuse_place(target)
     with Steps() as steps:
         proved = prepare(job, places.find(os.environ), Stopwatch(), steps.line("model"))
-    _show(proved, target, json)
     sized = Budgets(artifact_mib=job.budgets.artifact_mib)
     found = (*proved.gates, *gates.budget_gates(sized, artifact_mib=_mib(proved)))
-    if failures := gates.failures(found):
+    failures = gates.failures(found)
+    _show(proved, None if failures else target, json)
+    if failures:
         if proved.search and proved.search.nearest:
             raise GateError(
                 f"no recipe holds the budget, {target} was not written; the nearest is"
@@ -61,6 +61,16 @@ def run(
     render.save(target, data)
 
 
+def _refuse_place(target: Path) -> None:
+    """Before minutes of work: the file can be written there."""
+    if target.is_dir():
+        raise UsageError(f"--output {target} is a folder", hint=f"-o {target / 'model.tflite'}")
+    if not target.parent.is_dir():
+        raise HostError(f"there is no folder {target.parent}", hint=f"mkdir -p {target.parent}")
+    if not os.access(target.parent, os.W_OK):
+        raise HostError(f"cannot write into {target.parent}", hint="name another place: -o FILE")
+
+
 def _format(job: PrepareJob) -> str:
     source = job.source
     if isinstance(source, Bundle):
@@ -72,7 +82,7 @@ def _mib(proved: ProvedBundle) -> float:
     return proved.artifact.size_bytes / BYTES_PER_MIB
 
 
-def _show(proved: ProvedBundle, target: Path, json: str | None) -> None:
+def _show(proved: ProvedBundle, written: Path | None, json: str | None) -> None:
     text = proved.bundle.manifest_bytes.decode()
     render.for_machines(text, json)
     if json == "-":
@@ -85,7 +95,7 @@ def _show(proved: ProvedBundle, target: Path, json: str | None) -> None:
     )
     render.fields(
         (
-            ("file", str(target)),
+            *((("file", str(written)),) if written else ()),
             ("artifact", f"{artifact.format} {artifact.precision}, {size}"),
             ("SQNR", wording.number(quality.sqnr_db, "dB")),
             ("agreement", wording.number(quality.top1_agreement)),

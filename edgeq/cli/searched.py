@@ -17,6 +17,8 @@ def show(found: "SearchSection", stream: TextIO | None = None) -> None:
     head = tuple(column[0] for column in columns)
     rows = list(zip(*(column[1:] for column in columns), strict=True))
     render.table(head, rows, "nothing was tried", stream)
+    for one in found.candidates:
+        render.say(f"{one.name}: {one.reason}", stream)
     render.say(_explained(found), stream)
 
 
@@ -34,7 +36,6 @@ def _columns(found: "SearchSection") -> Iterator[list[str]]:
     yield ["SQNR", *(_number(one.sqnr_db, "dB") for one in tried)]
     yield ["host p50", *(_number(one.host_p50_ms, "ms") for one in tried)]
     yield from _device_columns(tried)
-    yield ["why", *(one.reason for one in tried)]
 
 
 def _device_columns(tried: "Sequence[CandidateSection]") -> Iterator[list[str]]:
@@ -69,7 +70,10 @@ def _explained(found: "SearchSection") -> str:
     float_accuracy = ""
     if found.float_accuracy is not None:
         float_accuracy = f", on which float32 has {found.float_accuracy:.4f}"
-    return (
-        f"budget: {budget or 'none'}; {found.samples} {where} samples{float_accuracy};"
-        f" each bound of a drop is {100 * found.confidence:g} % sure"
-    )
+    bounds = ""
+    if any(one.drop_low is not None for one in found.candidates):
+        bounds = (
+            f"; each end of a drop's interval is {100 * found.confidence:g} % sure. It is judged by"
+            " a stricter bound: gains count up to the losses only, and a later look asks for more"
+        )
+    return f"budget: {budget or 'none'}; {found.samples} {where} samples{float_accuracy}{bounds}"

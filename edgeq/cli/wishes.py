@@ -65,7 +65,8 @@ def check_model(model: Path) -> None:
         what = "is no file or folder" if model.exists() else "does not exist"
         raise ModelError(
             f"{model} {what}",
-            hint="name a .h5, .keras, .tflite or .edgeq file, or a SavedModel folder",
+            hint="name a .h5, .keras, .tflite, .onnx, .pt2, .pt or .edgeq file, or a SavedModel"
+            " folder",
         )
 
 

@@ -6,25 +6,13 @@ errors are shares from 0 to 1.
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from edgeq.core.document import Part
 from edgeq.core.report import Gate, Interval
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        allow_inf_nan=False,
-        validate_by_name=True,
-        validate_by_alias=True,
-        serialize_by_alias=True,
-        protected_namespaces=(),
-        json_schema_serialization_defaults_required=True,
-    )
-
-
-class FloatSection(_Part):
+class FloatSection(Part):
     """The float model. ``source``: its format, such as keras-h5. ``ran_on``: a device's name."""
 
     name: str
@@ -34,7 +22,7 @@ class FloatSection(_Part):
     ran_on: str
 
 
-class QuantizedSection(_Part):
+class QuantizedSection(Part):
     """The artifact. ``format``: tflite or onnx."""
 
     name: str
@@ -44,7 +32,7 @@ class QuantizedSection(_Part):
     ran_on: str
 
 
-class DataSection(_Part):
+class DataSection(Part):
     """``classes``: how many the model has; null where its output is no row of class scores."""
 
     name: str
@@ -55,7 +43,7 @@ class DataSection(_Part):
     class_names: tuple[str, ...] = ()
 
 
-class ClassSection(_Part):
+class ClassSection(Part):
     """Of the samples of one class, the share answered right (its recall)."""
 
     label: int
@@ -65,7 +53,7 @@ class ClassSection(_Part):
     artifact_accuracy: float | None
 
 
-class Mistake(_Part):
+class Mistake(Part):
     """A class that is taken for another one."""
 
     label: int
@@ -73,7 +61,7 @@ class Mistake(_Part):
     samples: int
 
 
-class ScoresSection(_Part):
+class ScoresSection(Part):
     """One model against the labels.
 
     Attributes:
@@ -90,7 +78,7 @@ class ScoresSection(_Part):
     mistakes: tuple[Mistake, ...]
 
 
-class OutputSection(_Part):
+class OutputSection(Part):
     """One output of the artifact against the float model's."""
 
     name: str
@@ -99,7 +87,7 @@ class OutputSection(_Part):
     max_abs_error: float
 
 
-class ComparisonSection(_Part):
+class ComparisonSection(Part):
     """The artifact against the float model; ``sqnr_db`` and ``cosine`` are the worst output's.
 
     Attributes:
@@ -120,7 +108,7 @@ class ComparisonSection(_Part):
     outputs: tuple[OutputSection, ...]
 
 
-class MetricSection(_Part):
+class MetricSection(Part):
     """A metric of the user's; a value is null where that model was not given."""
 
     name: str
@@ -128,7 +116,7 @@ class MetricSection(_Part):
     artifact_value: float | None
 
 
-class CorruptionSection(_Part):
+class CorruptionSection(Part):
     """The same data under one corruption at one strength.
 
     Attributes:
@@ -158,14 +146,14 @@ class CorruptionSection(_Part):
     sqnr_db: float | None
 
 
-class NotApplied(_Part):
+class NotApplied(Part):
     """A corruption that does not apply to this data, and why."""
 
     name: str
     reason: str
 
 
-class Evaluation(_Part):
+class Evaluation(Part):
     """All of it. ``unavailable``: null field, why it is null.
 
     Attributes:
@@ -186,7 +174,7 @@ class Evaluation(_Part):
     not_applied: tuple[NotApplied, ...] = ()
     gates: tuple[Gate, ...] = ()
     warnings: tuple[str, ...] = ()
-    unavailable: dict[str, str] = {}
+    unavailable: dict[str, str] = Field(default={})
 
 
 def dump(evaluation: Evaluation) -> str:

@@ -76,7 +76,8 @@ class _Finder:
         """The group around an operator; None when it stays as it is."""
         op = self._graph.ops[place]
         known = self._all_kinds or op.kind in kernels.FUSED[8] | _CUTTING
-        if not known or op.kind in self._graph.conversions:
+        # a graph inside names the float tensors themselves
+        if not known or op.nested or op.kind in self._graph.conversions:
             return None
         inputs = [self._packed(number) for number in op.inputs]
         if None in inputs and not self._all_kinds:

@@ -77,10 +77,12 @@ class Op:
     """One operator.
 
     Attributes:
-        inputs: Numbers of tensors; ``ABSENT`` for one that is left out.
+        inputs: Numbers of tensors; ``ABSENT`` for one that is left out. Behind a node's own stand
+            those that the graphs inside it take from outside.
         macs: Multiply-accumulates; 0 where it has none; None where they cannot be counted.
         builtin: The format's own; False: an extension that a runtime may lack.
         parts: Places in the file's list of operators that it was fused from.
+        nested: It runs graphs inside it, which may name its inputs.
     """
 
     kind: str
@@ -90,6 +92,7 @@ class Op:
     macs: int | None = 0
     builtin: bool = True
     parts: tuple[int, ...] = ()
+    nested: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,8 +5,9 @@ A figure that is unknown is null, and ``unavailable`` says why.
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from edgeq.core.document import Part
 from edgeq.core.graph import Computes
 from edgeq.core.profile import Format, Precision, RuntimeKind
 
@@ -14,20 +15,7 @@ Shape = tuple[int | None, ...] | None
 Role = Literal["input", "output", "activation", "parameter", "constant", "state"]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        allow_inf_nan=False,
-        validate_by_name=True,
-        validate_by_alias=True,
-        serialize_by_alias=True,
-        protected_namespaces=(),
-        json_schema_serialization_defaults_required=True,
-    )
-
-
-class ModelSection(_Part):
+class ModelSection(Part):
     """The file looked into. ``source``: what the user named; ``pivot``: it was converted first."""
 
     source: str
@@ -38,7 +26,7 @@ class ModelSection(_Part):
     pivot: bool
 
 
-class QuantizationEntry(_Part):
+class QuantizationEntry(Part):
     """real = scale * (quantized - zero point).
 
     Attributes:
@@ -57,7 +45,7 @@ class QuantizationEntry(_Part):
     zero_point_max: int | None
 
 
-class TensorEntry(_Part):
+class TensorEntry(Part):
     """``shape``: null if unknown; a null side is open."""
 
     name: str
@@ -68,7 +56,7 @@ class TensorEntry(_Part):
     quantization: QuantizationEntry | None
 
 
-class OperatorKind(_Part):
+class OperatorKind(Part):
     """Operators of one kind; ``computes``: in what numbers, and how many do."""
 
     kind: str
@@ -77,7 +65,7 @@ class OperatorKind(_Part):
     computes: dict[Computes, int]
 
 
-class OperatorEntry(_Part):
+class OperatorEntry(Part):
     """One operator in the order of execution; ``output``: its first tensor."""
 
     number: int
@@ -89,7 +77,7 @@ class OperatorEntry(_Part):
     computes: Computes
 
 
-class WeightsEntry(_Part):
+class WeightsEntry(Part):
     """Constants of one type as they stand in the file; bytes that several share count once."""
 
     dtype: str
@@ -97,21 +85,21 @@ class WeightsEntry(_Part):
     size_bytes: int
 
 
-class MacsSection(_Part):
+class MacsSection(Part):
     """``total``: null where an operator's cannot be counted; ``counted``: those that can."""
 
     total: int | None
     counted: int
 
 
-class ActivationsSection(_Part):
+class ActivationsSection(Part):
     """``operator``: number of the one at which the most bytes live."""
 
     peak_bytes: int | None
     operator: int | None
 
 
-class RuntimeSection(_Part):
+class RuntimeSection(Part):
     """What the profile's runtime cannot compute in integers. ``lacking``: kinds of operators."""
 
     profile: str
@@ -121,7 +109,7 @@ class RuntimeSection(_Part):
     extensions: tuple[str, ...]
 
 
-class LayerError(_Part):
+class LayerError(Part):
     """One tensor that both models have, over all samples.
 
     Attributes:
@@ -163,7 +151,7 @@ class LayerError(_Part):
     advice: tuple[str, ...]
 
 
-class AgainstSection(_Part):
+class AgainstSection(Part):
     """The comparison with a float model. ``layers``: worst first. ``unmatched``: only here."""
 
     source: str
@@ -173,7 +161,7 @@ class AgainstSection(_Part):
     unmatched: tuple[str, ...]
 
 
-class Inspection(_Part):
+class Inspection(Part):
     """All of it. ``unavailable``: null field, why it is null."""
 
     schema_: Annotated[Literal["edgeq.inspection/1"], Field(alias="schema")] = "edgeq.inspection/1"
@@ -192,7 +180,7 @@ class Inspection(_Part):
     runtime: RuntimeSection | None = None
     against: AgainstSection | None = None
     notes: tuple[str, ...] = ()
-    unavailable: dict[str, str] = {}
+    unavailable: dict[str, str] = Field(default={})
 
 
 def dump(inspection: Inspection) -> str:

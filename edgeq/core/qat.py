@@ -9,8 +9,9 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from edgeq.core.document import Part
 from edgeq.core.drop import Counts, drop_interval
 
 Method = Literal["ptq", "ptq-cle", "qat"]
@@ -24,20 +25,7 @@ SQNR_STEP_DB = 0.5
 Right = npt.NDArray[np.bool_]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        allow_inf_nan=False,
-        validate_by_name=True,
-        validate_by_alias=True,
-        serialize_by_alias=True,
-        protected_namespaces=(),
-        json_schema_serialization_defaults_required=True,
-    )
-
-
-class ModelSection(_Part):
+class ModelSection(Part):
     """The user's model. ``source``: its format, such as keras-h5."""
 
     name: str
@@ -46,7 +34,7 @@ class ModelSection(_Part):
     source: str
 
 
-class EvaluationSection(_Part):
+class EvaluationSection(Part):
     """What the rows were measured on.
 
     Attributes:
@@ -60,7 +48,7 @@ class EvaluationSection(_Part):
     chose_epoch: bool
 
 
-class EpochSection(_Part):
+class EpochSection(Part):
     """Losses are means over samples; ``validation``: on samples kept back, with int8 rounding.
 
     Attributes:
@@ -74,7 +62,7 @@ class EpochSection(_Part):
     validation_accuracy: float | None
 
 
-class TrainingSection(_Part):
+class TrainingSection(Part):
     """How it was trained.
 
     Attributes:
@@ -98,7 +86,7 @@ class TrainingSection(_Part):
     tools: dict[str, str]
 
 
-class Row(_Part):
+class Row(Part):
     """One model on the evaluation samples, against the user's float model.
 
     Attributes:
@@ -118,7 +106,7 @@ class Row(_Part):
     unavailable: dict[str, str] = Field(default_factory=dict)
 
 
-class QatReport(_Part):
+class QatReport(Part):
     """All of it.
 
     Attributes:

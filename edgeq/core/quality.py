@@ -7,7 +7,8 @@ With f the float model's outputs and a the artifact's, over all samples of one o
 
 With several outputs the worst one's figure stands for all. Top-1 agreement and accuracy need
 class scores: one output of shape (samples, classes) with two classes or more, or of one number per
-sample, which means class 1 above 0.5 (above 0 if the float model goes outside 0 to 1).
+sample, which means class 1 above 0.5 (above 0 if the float model goes outside 0 to 1; such a
+number without labels is no class score: it may be a regression's answer).
 """
 
 from collections.abc import Sequence

@@ -6,8 +6,9 @@ A field that is unknown is null, and ``unavailable`` says why.
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from edgeq.core.document import Part
 from edgeq.core.searched import SearchSection
 from edgeq.errors import HostError
 
@@ -15,20 +16,7 @@ Status = Literal["valid", "invalid", "inconclusive"]
 Interval = Annotated[tuple[float, ...], Field(min_length=2, max_length=2)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        allow_inf_nan=False,
-        validate_by_name=True,
-        validate_by_alias=True,
-        serialize_by_alias=True,
-        protected_namespaces=(),
-        json_schema_serialization_defaults_required=True,
-    )
-
-
-class MachineSection(_Part):
+class MachineSection(Part):
     """What the device is. ``model``: the board's own words."""
 
     model: str | None = None
@@ -41,13 +29,13 @@ class MachineSection(_Part):
     python: str | None = None
 
 
-class DeviceSection(_Part):
+class DeviceSection(Part):
     name: str
     profile: str
     machine: MachineSection
 
 
-class ModelSection(_Part):
+class ModelSection(Part):
     """The user's model. ``source``: its format, such as keras-h5."""
 
     name: str
@@ -56,7 +44,7 @@ class ModelSection(_Part):
     source: str
 
 
-class ArtifactSection(_Part):
+class ArtifactSection(Part):
     """The converted model. ``compression_ratio``: the model's size by the artifact's."""
 
     format: str
@@ -66,7 +54,7 @@ class ArtifactSection(_Part):
     compression_ratio: float | None
 
 
-class QualitySection(_Part):
+class QualitySection(Part):
     """Artifact against float model, on the host."""
 
     samples: int
@@ -78,7 +66,7 @@ class QualitySection(_Part):
     accuracy_drop: float | None = None
 
 
-class ParitySection(_Part):
+class ParitySection(Part):
     """The artifact on the device against the same on the host."""
 
     samples: int
@@ -86,7 +74,7 @@ class ParitySection(_Part):
     identical: bool
 
 
-class LatencySection(_Part):
+class LatencySection(Part):
     """Of one inference. ``runs`` does not count the warm-up."""
 
     runs: int
@@ -103,7 +91,7 @@ class LatencySection(_Part):
     first_ms: float | None = None
 
 
-class MemorySection(_Part):
+class MemorySection(Part):
     """Of the process that runs the model. ``baseline``: runtime imported, no model yet."""
 
     peak_rss_mib: float | None = None
@@ -111,7 +99,7 @@ class MemorySection(_Part):
     baseline_rss_mib: float | None = None
 
 
-class PowerSection(_Part):
+class PowerSection(Part):
     """``source`` and ``coverage`` say what was measured; energy is per inference."""
 
     source: str
@@ -123,7 +111,7 @@ class PowerSection(_Part):
     sample_hz: float | None = None
 
 
-class ThermalSection(_Part):
+class ThermalSection(Part):
     start_c: float | None = None
     max_c: float | None = None
     throttled: bool | None = None
@@ -131,21 +119,21 @@ class ThermalSection(_Part):
     frequency_max_mhz: float | None = None
 
 
-class RuntimeSection(_Part):
+class RuntimeSection(Part):
     name: str
     version: str | None = None
     threads: int | None = None
     delegate: str | None = None
 
 
-class VerdictSection(_Part):
+class VerdictSection(Part):
     """Whether the figures can be trusted. Each reason begins with a short code and a colon."""
 
     status: Status
     reasons: tuple[str, ...] = ()
 
 
-class Gate(_Part):
+class Gate(Part):
     """A condition of the deploy. An unknown ``value`` does not pass."""
 
     name: str
@@ -154,7 +142,7 @@ class Gate(_Part):
     passed: bool
 
 
-class TransferSection(_Part):
+class TransferSection(Part):
     """``bytes_total``: what the device needs; ``bytes_sent``: what was not there already."""
 
     bytes_sent: int
@@ -162,7 +150,7 @@ class TransferSection(_Part):
     seconds: float
 
 
-class TimingsSection(_Part):
+class TimingsSection(Part):
     load: float | None = None
     quantize: float | None = None
     verify: float | None = None
@@ -172,7 +160,7 @@ class TimingsSection(_Part):
     total: float | None = None
 
 
-class Report(_Part):
+class Report(Part):
     """One run.
 
     ``created`` is UTC, ISO 8601. ``search``: with ``--precision auto``. ``unavailable``: null
@@ -198,7 +186,7 @@ class Report(_Part):
     transfer: TransferSection | None = None
     timings_s: TimingsSection = TimingsSection()
     warnings: tuple[str, ...] = ()
-    unavailable: dict[str, str] = {}
+    unavailable: dict[str, str] = Field(default={})
 
 
 def dump(report: Report) -> str:

@@ -122,6 +122,8 @@ class ClassScores:
         """
         if self._never_classes:
             return self._never_classes
+        if self._is_unknown_number:
+            return "the output is one number outside 0 to 1, and no labels say what it means"
         probabilities = self._low >= -self._slack and self._sums_to_one
         if self._as_wide_as_an_input and not probabilities:
             return "the output has the input's size: a reconstruction, not class scores"
@@ -160,6 +162,12 @@ class ClassScores:
         if len(shape) > _SAMPLES_AXIS_AND_CLASSES and any(side > 1 for side in shape[1:-1]):
             return "the output is no row of class scores"
         return ""
+
+    @property
+    def _is_unknown_number(self) -> bool:
+        """A regression's answer as likely as a logit: agreement on its sign would prove nothing."""
+        is_one = int(np.prod(self._shape[1:])) == 1
+        return is_one and self.kind == "logits" and self._largest_label < 0
 
     @property
     def _as_wide_as_an_input(self) -> bool:

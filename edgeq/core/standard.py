@@ -169,7 +169,8 @@ class Standard:
                 needed.append(drop.samples_for_drop(gate.limit, self.sure, counts))
             elif gate.name == "top1_agreement":
                 needed.append(drop.samples_for_share(gate.limit, self.sure))
-        return max((n for n in needed if n is not None), default=None)
+        known = [n for n in needed if n is not None]
+        return max(known, default=None) if len(known) == len(needed) else None
 
     def _judge(self, gate: Gate, found: Judged) -> Verdict:
         if not gate.passed:
@@ -207,12 +208,14 @@ def _failed(gate: Gate) -> Verdict:
         reason = f"its {_WORDS[gate.name]} is not known"
     else:
         than = "more" if gate.name in _MOST else "less"
-        reason = f"its {_WORDS[gate.name]} is {gate.value:.4g}, {than} than {gate.limit:g}"
+        unit = _UNITS.get(gate.name, "")
+        reason = f"its {_WORDS[gate.name]} is {gate.value:.4g}{unit}, {than} than {gate.limit:g}"
     return Verdict(outcome="fails", reason=reason, excess=excess)
 
 
 def _kept(gate: Gate) -> str:
-    return f"its {_WORDS[gate.name]} is {gate.value:.4g}, at least {gate.limit:g}"
+    unit = _UNITS.get(gate.name, "")
+    return f"its {_WORDS[gate.name]} is {gate.value:.4g}{unit}, at least {gate.limit:g}"
 
 
 def _excess(gate: Gate, value: float | None) -> float:
@@ -231,7 +234,8 @@ def _changes_allowed(gate: Gate) -> float:
 
 
 _MOST = frozenset({"accuracy_drop"})
-_WORDS = {"accuracy_drop": "drop", "top1_agreement": "agreement", "sqnr_db": "SQNR in dB"}
+_WORDS = {"accuracy_drop": "drop", "top1_agreement": "agreement", "sqnr_db": "SQNR"}
+_UNITS = {"sqnr_db": " dB"}
 _SURE = {"accuracy_drop": "its drop is at most", "top1_agreement": "it agrees on at least"}
 _DOUBTFUL = {"accuracy_drop": "its drop may be", "top1_agreement": "it may agree on only"}
 _ROUNDING = 1e-9

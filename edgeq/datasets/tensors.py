@@ -185,7 +185,10 @@ def fit_labels(array: npt.NDArray[np.generic], count: int, origin: str) -> npt.N
         )
     numbers = array.reshape(count).astype(np.float64)
     if not np.all(np.isfinite(numbers)) or np.any(numbers != np.floor(numbers)):
-        raise DataError(f"the labels in {origin} are not whole numbers")
+        raise DataError(
+            f"the labels in {origin} are not whole numbers, so no classes",
+            hint="leave the array out: without it the outputs are compared with the float model's",
+        )
     if np.any(numbers < 0):
         raise DataError(f"a label in {origin} is {int(numbers.min())}; classes count from 0")
     return numbers.astype(np.int64)

@@ -113,7 +113,7 @@ def _owners(graph: Graph, first: Op, second: Op) -> equalization.Places | None:
     channels = graph.tensors[first.inputs[WEIGHTS]].shape[LAYERS[first.name]]
     read = graph.tensors[second.inputs[DATA]].shape[-1]
     places = graph.tensors[second.inputs[WEIGHTS]].shape[_IN_AXES[second.name]]
-    if read % channels or places % channels:
+    if not channels or read % channels or places % channels:
         return None
     match second.name:
         case "DEPTHWISE_CONV_2D":

@@ -51,9 +51,14 @@ class Runner:
         try:
             self._interpreter = Interpreter(str(path), num_threads=_OPTIONS_THREADS)
             self._interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
+            self.tensors = _tensors(self._interpreter)
+        except UnicodeDecodeError as error:
+            raise ModelError(
+                f"{path.name} is damaged: a name in it is no text",
+                hint="export or download it again",
+            ) from error
+        except (ValueError, RuntimeError, IndexError, KeyError, TypeError) as error:
             raise ModelError(f"LiteRT cannot load {path.name}: {_first_line(error)}") from error
-        self.tensors = _tensors(self._interpreter)
 
     def run(self, batch: Sequence[Array]) -> list[npt.NDArray[np.generic]]:
         """Outputs of one batch, in the tensors' own types.

@@ -225,6 +225,8 @@ def _has_floats(graph: Graph, op: Op) -> bool:
 
 
 def _notes(graph: Graph, operators: tuple[OperatorEntry, ...]) -> Iterator[str]:
+    if not graph.ops:
+        yield "it computes nothing"
     yield from graph.notes
     if len(operators) != len(graph.ops):
         yield (

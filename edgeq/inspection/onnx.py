@@ -22,6 +22,7 @@ _TYPES = {
     "float8e8m0": "float8",
     "float4e2m1": "float4",
 }
+_NAMED = 3  # in a note; the first ones say enough
 _OWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 
 
@@ -140,7 +141,9 @@ class _Reader:
         )
 
     def _op(self, place: int, node: Any) -> Op:  # noqa: ANN401  protobuf's classes have no types
-        inputs = tuple(self._number(name) for name in node.input)
+        nested = any(onnx_ops.graphs_of(node))
+        names = (*node.input, *onnx_ops.captured(node))
+        inputs = tuple(self._number(name) for name in names)
         outputs = tuple(self._number(name) for name in node.output)
         shapes = [self._tensors[n].shape if n != ABSENT else None for n in inputs]
         result = self._tensors[outputs[0]].shape if outputs and outputs[0] != ABSENT else None
@@ -150,9 +153,10 @@ class _Reader:
             name=node.name or (node.output[0] if node.output else node.op_type),
             inputs=inputs,
             outputs=outputs,
-            macs=onnx_macs.macs_of(node, shapes, result) if builtin else None,
+            macs=onnx_macs.macs_of(node, shapes, result) if builtin and not nested else None,
             builtin=builtin,
             parts=(place,),
+            nested=nested,
         )
 
     def _known_types(self) -> Iterator[tuple[str, tuple[str, Shape]]]:
@@ -189,14 +193,22 @@ class _Reader:
                 )
 
     def _notes(self) -> Iterator[str]:
-        inner = [
-            node.op_type
-            for node in self._nodes
-            for attribute in node.attribute
-            if attribute.HasField("g") or attribute.graphs
-        ]
+        inner = {node.op_type for node in self._nodes if any(onnx_ops.graphs_of(node))}
         if inner:
-            yield f"the graphs inside {', '.join(sorted(set(inner)))} are not counted"
+            yield f"the graphs inside {', '.join(sorted(inner))} are not counted"
+        if strange := list(self._not_finite()):
+            more = f" and {len(strange) - _NAMED} more" if len(strange) > _NAMED else ""
+            yield f"NaN or infinite values in the weights {', '.join(strange[:_NAMED])}{more}"
+
+    def _not_finite(self) -> Iterator[str]:
+        """Names of float parameters, those of inner graphs too, that hold such values."""
+        for graph in (self._graph, *onnx_ops.inner_graphs(self._graph)):
+            known = dict(onnx_ops.constants(graph))
+            for name in known:
+                float_ = _type_name(known[name].dtype) in FLOATS
+                used = float_ and name in onnx_ops.trained(graph.node, known)
+                if used and not onnx_ops.all_finite(known[name]):
+                    yield name
 
 
 def _side(side: Any) -> int | None:  # noqa: ANN401  see _op

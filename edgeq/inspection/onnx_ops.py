@@ -95,22 +95,52 @@ def settings(kind: str) -> frozenset[int]:
 
 
 def trained(nodes: Iterable[Node], known: Mapping[str, Constant]) -> frozenset[str]:
-    """Names of constants that some node reads as more than a setting."""
-    return frozenset(
-        name
-        for node in nodes
-        for place, name in enumerate(node.input)
-        if name in known and place not in settings(node.op_type)
-    )
+    """Names of constants that some node, or one in a graph inside, reads as more than a setting."""
+    return frozenset(name for node in nodes for name in _trained_by(node) if name in known)
+
+
+def _trained_by(node: Node) -> Iterator[str]:
+    no_weights = settings(node.op_type)
+    yield from (name for place, name in enumerate(node.input) if place not in no_weights)
+    for graph in graphs_of(node):
+        own = _own_names(graph)
+        for inner in graph.node:
+            yield from (name for name in _trained_by(inner) if name not in own)
+
+
+def captured(node: Node) -> tuple[str, ...]:
+    """Names that the graphs inside a node take from outside it, each once."""
+    found: dict[str, None] = {}
+    for graph in graphs_of(node):
+        own = _own_names(graph)
+        read = (name for inner in graph.node for name in (*inner.input, *captured(inner)))
+        returned = (item.name for item in graph.output)
+        found.update((name, None) for name in (*read, *returned) if name and name not in own)
+    return tuple(found)
+
+
+def _own_names(graph: Any) -> set[str]:  # noqa: ANN401  see Node
+    """What a graph defines itself; ONNX forbids it to define an outer graph's names anew."""
+    own = {item.name for item in (*graph.input, *graph.initializer)}
+    own.update(item.values.name for item in graph.sparse_initializer)
+    own.update(name for node in graph.node for name in node.output)
+    return own
+
+
+def graphs_of(node: Node) -> Iterator[Any]:
+    """Graphs in the attributes of a node: branches, bodies of loops."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
 
 
 def inner_graphs(graph: Any) -> Iterator[Any]:  # noqa: ANN401  see Node
-    """Graphs in the attributes of nodes (branches, loops), and those inside them."""
+    """Graphs in the attributes of nodes, and those inside them."""
     for node in graph.node:
-        for attribute in node.attribute:
-            for inner in (*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs):
-                yield inner
-                yield from inner_graphs(inner)
+        for inner in graphs_of(node):
+            yield inner
+            yield from inner_graphs(inner)
 
 
 def constants(graph: Any) -> Iterator[tuple[str, Constant]]:  # noqa: ANN401  see Node
@@ -181,6 +211,17 @@ def quantizations(
                     sources[1].dtype if sources[1] else attribute_of(node, "output_dtype", _UINT8)
                 )
                 yield name, (found, dtype or _UINT8)
+
+
+def all_finite(constant: Constant) -> bool:
+    """Whether no value is NaN or infinite; True where NumPy lacks the type."""
+    if constant.proto is None:
+        return constant.value is None or math.isfinite(constant.value)
+    array = _array(constant.proto)
+    try:
+        return array is None or bool(np.all(np.isfinite(array)))
+    except TypeError:  # a type of ml_dtypes that has no infinity
+        return True
 
 
 def _constant(tensor: Any) -> Constant:  # noqa: ANN401  see Node

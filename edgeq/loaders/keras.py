@@ -25,6 +25,7 @@ _KINDS = {".h5": "keras-h5", ".hdf5": "keras-h5", ".keras": "keras"}
 _MAGIC = {"keras-h5": _HDF5_MAGIC, "keras": _ZIP_MAGIC}
 _MEMBERS = frozenset({"metadata.json", "config.json", "model.weights.h5"})
 _MAX_MEMBER_BYTES = 2 << 30
+_MAX_CONFIG_BYTES = 64 << 20  # a model of a thousand layers has about 1 MiB
 
 
 def make() -> "KerasLoader":
@@ -85,7 +86,11 @@ def open_model(source: Source, folder: Path) -> Any:  # noqa: ANN401  Keras is u
         ModelError: it cannot be loaded, or brings code.
     """
     config = _read_config(source)
-    keras_config.refuse_code(config, source.path.name)
+    try:
+        keras_config.refuse_code(config, source.path.name)
+    except ModelError as error:
+        hint = "only models of Keras' own layers can be taken apart: replace it by one of them"
+        raise ModelError(error.message, hint=hint) from error
     readable = _mended_copy(source, config, folder)
     try:
         return _load(source, readable, config, trust=False)
@@ -154,6 +159,8 @@ def _config_of_zip(path: Path) -> bytes:
     try:
         with zipfile.ZipFile(path) as archive:
             _refuse_odd_members(archive, path.name)
+            if archive.getinfo("config.json").file_size > _MAX_CONFIG_BYTES:
+                raise ModelError(f"config.json in {path.name} is larger than 64 MiB")
             return archive.read("config.json")
     except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError) as error:
         raise ModelError(

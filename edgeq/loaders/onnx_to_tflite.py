@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from edgeq import worker
-from edgeq.formats import onnx
+from edgeq.errors import ModelError
+from edgeq.formats import onnx, tflite
 from edgeq.loaders import onnx2tf_work
 from edgeq.packages import find
 from edgeq.ports import LoadOptions
@@ -56,6 +57,14 @@ def _convert(model: onnx.Model, name: str, options: LoadOptions, path: Path) -> 
             python=options.pythons[ENVIRONMENT],
         )
         reply.path.replace(path)
+    try:
+        tflite.Runner(path)
+    except ModelError as error:  # what it has no operator for becomes a custom one
+        raise ModelError(
+            f"onnx2tf cannot convert {name} to .tflite: "
+            + error.message.replace(path.name, "what it made"),
+            hint="--format onnx",
+        ) from error
 
 
 def _images_out(model: onnx.Model) -> list[Any]:

@@ -65,9 +65,9 @@ def parse(graph: Any) -> Plan:  # noqa: ANN401  a torch.fx.Graph
         elif node.op == "output":
             outputs = tuple(fed.name for fed in node.all_input_nodes)
         elif node.op == "call_function" and _is_values(node):
-            step = _step(node, known)
-            if step.sources:  # else made of constants alone
-                steps.append(step)
+            sources = tuple(fed.name for fed in node.all_input_nodes if fed.name in known)
+            if sources:  # else it is made of constants alone
+                steps.append(_step(node, sources))
                 known.add(node.name)
     return Plan(entries=tuple(entries), steps=tuple(steps), outputs=outputs)
 
@@ -94,7 +94,7 @@ def _is_values(node: Any) -> bool:  # noqa: ANN401  see layer_of
     return isinstance(first, torch.Tensor) and first.dtype.is_floating_point
 
 
-def _step(node: Any, known: set[str]) -> Step:  # noqa: ANN401  see layer_of
+def _step(node: Any, sources: tuple[str, ...]) -> Step:  # noqa: ANN401  see layer_of
     op = _op_name(node)
     kind = _KINDS.get(op) or ("Activation" if op in _ACTIVATIONS else None)
     if op in _MOVING:
@@ -114,7 +114,6 @@ def _step(node: Any, known: set[str]) -> Step:  # noqa: ANN401  see layer_of
         options = {"max_value": 6}
     if kind == "Activation":
         options = {"activation": op}
-    sources = tuple(fed.name for fed in node.all_input_nodes if fed.name in known)
     return Step(name=node.name, kind=kind, options=options, sources=sources)
 
 

@@ -40,7 +40,7 @@ class TfliteQuantizer:
         path.write_bytes(requantizer.quantize(used))
         tensors = _try(pivot, path, precision)
         notes += [*requantizer.notes(used), *_remarks(path, precision)]
-        samples = calibration if precision in CALIBRATED else None
+        samples = calibration if precision in CALIBRATED or used.correct_bias else None
         return Artifact(
             path=path,
             sha256=digest.of_file(path),

@@ -182,7 +182,7 @@ def _batches(pivot: FloatModel, samples: Samples, limit: int | None = None) -> l
     """Each sample, or some spread evenly, as a batch of one in the inputs' own types."""
     return [
         tuple(
-            array[i : i + 1].astype(spec.dtype)
+            array[i : i + 1].astype(spec.dtype, copy=False)
             for array, spec in zip(samples.inputs, pivot.inputs, strict=True)
         )
         for i in spread(samples.count, limit)

@@ -259,7 +259,7 @@ class _Told:
 
     @property
     def _not_needed(self) -> str:
-        return f"not tried: {self._best.name} holds the budget and comes before it"
+        return f"not tried: {self._best.name} is good enough and comes before it"
 
     def _standing(self, judged: Judged) -> tuple[Standing, str]:
         verdict = self._verdicts[judged.name]

@@ -19,7 +19,7 @@ from edgeq.core.model import Artifact
 from edgeq.core.profile import Precision
 from edgeq.core.search import verdicts
 from edgeq.core.standard import Judged, Standard
-from edgeq.errors import DataError, GateError, ModelError
+from edgeq.errors import DataError, GateError, ModelError, WorkerError
 from edgeq.here import Host
 from edgeq.places import Places
 from edgeq.ports import OnProgress, Recipe
@@ -211,7 +211,7 @@ class Trials:
         self._on_progress(f"try {name}", 0, 0)
         try:
             made = self._candidate(name, recipe)
-        except (ModelError, GateError) as error:
+        except (ModelError, GateError, WorkerError) as error:
             made = Tried(name=name, recipe=recipe, refusal=error.message)
         except TimeIsUpError:
             self._skip(name, recipe, _TIME_IS_UP)

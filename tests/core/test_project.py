@@ -49,3 +49,21 @@ def test_a_wrong_key_or_value_is_refused(text, message, hint):
         project.parse(text, "t")
     assert caught.value.message.startswith(message)
     assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "shapes"),
+    [
+        ("", ()),
+        ("[input]\nshape = [1, 3, 32, 32]", ((1, 3, 32, 32),)),
+        ("[input]\nshape = [[1, 3, 8, 8], [1, 10]]", ((1, 3, 8, 8), (1, 10))),
+    ],
+)
+def test_the_shape_of_one_input_or_of_each(text, shapes):
+    assert project.parse(text, "edgeq.toml").input.shapes == shapes
+
+
+@pytest.mark.parametrize("value", ['"x"', "[]", "[0, 3]", "[1, 2.5]", "[[1], 2]", "[[]]", "3"])
+def test_a_shape_that_is_none_names_its_line(value):
+    with pytest.raises(ConfigError, match=r"edgeq\.toml:2: input\.shape"):
+        project.parse(f"[input]\nshape = {value}", "edgeq.toml")

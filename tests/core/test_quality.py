@@ -72,6 +72,13 @@ def test_a_single_logit_means_class_1_above_zero():
     assert quality.float_accuracy == 1.0
 
 
+def test_a_single_number_outside_0_to_1_is_no_class_without_labels():
+    prices, ruined = np.array([[0.5], [22.5], [7.0]], np.float32), np.ones((3, 1), np.float32)
+    quality = compare([prices], [ruined], None, source="calibration")
+    assert quality.top1_agreement is None
+    assert any("one number outside 0 to 1" in reason for reason in quality.reasons)
+
+
 def test_a_reconstruction_or_a_map_is_no_class_scores():
     rows = np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32)
     spec = TensorSpec(name="x", shape=(1, 6), dtype="float32")

@@ -169,7 +169,7 @@ def test_an_operator_that_a_tflite_cannot_have_is_an_error_of_one_sentence(user,
                 ngram_counts=[0],
                 ngram_indexes=[0, 1],
                 pool_int64s=[3, 4],
-            )  # fmt: skip
+            )
         ],
         [("x", TensorProto.INT64, [1, 6])],
         [("y", TensorProto.FLOAT, [1, 2])],

@@ -20,14 +20,12 @@ def build(folder: Path) -> None:
     train_x, train_y = images[:1200], digits.target[:1200]
     np.savez(folder / "train.npz", features=train_x, labels=train_y)
     np.savez(folder / "eval.npz", features=images[1200:], labels=digits.target[1200:])
-    np.savez(folder / "unlabelled.npz", features=train_x[:200])
     model = net()
     model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
     model.fit(train_x, train_y, epochs=12, batch_size=32, verbose=0)
     spread_badly(model)
     model.save(folder / "net.keras")
     odd().save(folder / "odd.h5")
-    recurrent().save(folder / "recurrent.keras")
 
 
 def net() -> keras.Model:
@@ -63,11 +61,6 @@ def odd() -> keras.Model:
     first = L.Dense(3, name="first")(L.Concatenate()([x, y]))
     second = L.BatchNormalization(name="second")(L.Add()([L.Dense(5, "tanh")(x), y]))
     return keras.Model([image, more], [first, second])
-
-
-def recurrent() -> keras.Model:
-    sound = keras.Input((10, 4))
-    return keras.Model(sound, L.Dense(2)(L.LSTM(6, name="memory")(sound)))
 
 
 if __name__ == "__main__":

@@ -43,8 +43,8 @@ class Recurrent(nn.Module):
 
 def learn(net: Net, x: torch.Tensor, y: torch.Tensor) -> None:
     optimizer = torch.optim.Adam(net.parameters(), 0.01)
-    for _ in range(6):
-        for places in torch.randperm(len(x)).split(64):
+    for _ in range(15):
+        for places in torch.randperm(len(x)).split(32):
             optimizer.zero_grad()
             nn.functional.cross_entropy(net(x[places]), y[places]).backward()
             optimizer.step()

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import zipfile
-from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -16,7 +15,6 @@ from edgeq import digest, environments, worker
 from edgeq.core.model import Source
 from edgeq.core.samples import Samples
 from edgeq.datasets import stored
-from edgeq.errors import ModelError
 from edgeq.qat import keras
 from edgeq.qat.work import TrainRequest
 
@@ -191,11 +189,3 @@ def test_a_model_without_classes_learns_its_own_answers(home, keras_models, tmp_
     assert done.epochs[-1].validation_accuracy is None
     with h5py.File(done.path, "r") as file:
         assert "model_config" in file.attrs
-
-
-def test_a_layer_that_cannot_be_trained_is_named(home, keras_models, tmp_path):
-    samples = Samples(inputs=(np.zeros((4, 10, 4), np.float32),) * 2, origin="", sha256="")
-    given = request(tmp_path, keras_models / "recurrent.keras", samples)
-    given = replace(given, input_names=("x", "more"))
-    with pytest.raises(ModelError, match="does not cover LSTM, the class of layer 'memory'"):
-        train(home, given)

@@ -25,7 +25,7 @@ def programs(home, tmp_path_factory):
     folder = tmp_path_factory.mktemp("programs")
     digits = load_digits()
     images = (digits.images[:, None] / 16).astype(np.float32)
-    np.savez(folder / "train.npz", features=images[:600], labels=digits.target[:600])
+    np.savez(folder / "train.npz", features=images[:900], labels=digits.target[:900])
     np.savez(folder / "eval.npz", features=images[1400:], labels=digits.target[1400:])
     python = environments.ensure("torch", home.places, lambda *_: None)
     script = ROOT / "tests" / "qat" / "build_programs.py"
@@ -36,7 +36,7 @@ def programs(home, tmp_path_factory):
 def request(folder, program, name="image", epochs=2):
     data = np.load(program.parent / "train.npz")
     samples = Samples(
-        inputs=(data["features"][:128],), labels=data["labels"][:128], origin="", sha256=""
+        inputs=(data["features"][:48],), labels=data["labels"][:48], origin="", sha256=""
     )
     for part in ("training", "kept_back", "calibration"):
         (folder / part).mkdir(parents=True)
@@ -79,8 +79,8 @@ def test_a_program_is_trained_converted_and_compared(home, programs, tmp_path):
 def test_a_batch_of_one_learns_as_an_open_one_does_and_says_that_it_is_slow(
     home, programs, tmp_path
 ):
-    open_batch = train(home, request(tmp_path / "open", programs / "open.pt2"))
-    one = train(home, request(tmp_path / "one", programs / "one.pt2"))
+    open_batch = train(home, request(tmp_path / "open", programs / "open.pt2", epochs=1))
+    one = train(home, request(tmp_path / "one", programs / "one.pt2", epochs=1))
     assert open_batch.warnings == ()
     assert "open batch" in one.warnings[0]
     for a, b in zip(open_batch.epochs, one.epochs, strict=True):
@@ -88,10 +88,10 @@ def test_a_batch_of_one_learns_as_an_open_one_does_and_says_that_it_is_slow(
 
 
 def test_a_training_that_goes_on_ends_where_an_unbroken_one_does(home, programs, tmp_path):
-    whole = train(home, request(tmp_path / "whole", programs / "open.pt2", epochs=3))
+    whole = train(home, request(tmp_path / "whole", programs / "open.pt2", epochs=2))
     broken = request(tmp_path / "broken", programs / "open.pt2", epochs=1)
     train(home, broken)
-    resumed = train(home, replace(broken, epochs=3))
+    resumed = train(home, replace(broken, epochs=2))
     assert resumed.resumed_at == 1
     assert resumed.epochs == whole.epochs
     one, other = (checkpoint.load(tmp_path / name) for name in ("whole", "broken"))

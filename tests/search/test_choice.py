@@ -132,6 +132,11 @@ def test_where_one_lost_answer_decides_a_likely_one_is_good_enough():
     assert LABELLED.samples_needed(found[0]) > 270
 
 
+def test_no_number_of_samples_proves_a_drop_of_nothing():
+    exact = replace(LABELLED, limits=replace(LABELLED.limits, max_drop=0.0))
+    assert exact.samples_needed(labelled("int8", n=270)) is None
+
+
 def test_with_samples_enough_a_proof_goes_before_likeliness():
     found = [labelled("int8", n=500, losses=2), labelled("fp16", n=500)]
     assert LABELLED.judge(found[0]).outcome == "likely"
