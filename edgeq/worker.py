@@ -15,8 +15,6 @@ import selectors
 import signal
 import subprocess
 import sys
-import sysconfig
-import tempfile
 import time
 import traceback
 import typing
@@ -26,8 +24,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TypeVar, cast
 
-from edgeq import errors
+from edgeq import errors, surroundings
 from edgeq.errors import EdgeqError, HostError, WorkerError
+from edgeq.surroundings import PARENT
 
 RequestT = TypeVar("RequestT")
 ReplyT = TypeVar("ReplyT")
@@ -36,7 +35,6 @@ OnProgress = Callable[[str, int, int], None]
 
 _POLL_S = 0.1
 _SHOWN_CHARACTERS = 300
-_PARENT = "EDGEQ_WORKER_PARENT"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -84,7 +82,7 @@ def call(
     )
     with (
         _log_file(log) as output,
-        _search_path(python) as paths,
+        surroundings.search_path(python) as paths,
         _child(output, python, paths) as child,
     ):
         watch = _Watch(child, limits, log)
@@ -114,22 +112,6 @@ def _log_file(log: Path) -> Iterator[IO[bytes]]:
 
 
 @contextlib.contextmanager
-def _search_path(python: Path | None) -> Iterator[str]:
-    """``PYTHONPATH`` of the child."""
-    package = Path(__file__).resolve().parent
-    if python is None:
-        paths = os.environ.get("PYTHONPATH", "")
-        if str(package.parent) != sysconfig.get_path("purelib"):
-            paths = os.pathsep.join(part for part in (paths, str(package.parent)) if part)
-        yield paths
-        return
-    # beside an installed edgeq lie all the packages that another environment must not see
-    with tempfile.TemporaryDirectory(prefix="edgeq-path-") as folder:
-        Path(folder, package.name).symlink_to(package)
-        yield folder
-
-
-@contextlib.contextmanager
 def _child(
     output: IO[bytes], python: Path | None, paths: str
 ) -> Iterator["subprocess.Popen[bytes]"]:
@@ -141,7 +123,7 @@ def _child(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=output,
-        env=_environment(os.environ, paths),
+        env=surroundings.environment(os.environ, paths, elsewhere=python is not None),
         start_new_session=True,
     )
     try:
@@ -154,22 +136,6 @@ def _child(
             if stream:
                 with contextlib.suppress(BrokenPipeError):
                     stream.close()
-
-
-def _environment(environ: Mapping[str, str], paths: str) -> dict[str, str]:
-    """The user's, with what makes TensorFlow quiet, repeatable and the only Keras backend."""
-    return {
-        **environ,
-        "PYTHONPATH": paths,
-        "PYTHONHASHSEED": "0",
-        "KERAS_BACKEND": "tensorflow",
-        "TF_CPP_MIN_LOG_LEVEL": "2",
-        "TF_ENABLE_ONEDNN_OPTS": "0",
-        "CUDA_VISIBLE_DEVICES": "-1",
-        # From 1.29 on ONNX Runtime tells its maker about models: microsoft/onnxruntime/pull/27379
-        "ORT_DISABLE_TELEMETRY": "1",
-        _PARENT: str(os.getpid()),
-    }
 
 
 def _send(child: "subprocess.Popen[bytes]", line: str) -> None:
@@ -299,7 +265,7 @@ def _die_with_parent() -> None:
     """Ask the kernel for SIGKILL when edgeq dies without a chance to clean up: prctl(2)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(os.environ[_PARENT]):
+    if os.getppid() != int(os.environ[PARENT]):
         os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -37,6 +37,7 @@ def inspect(
 ) -> None:
     """Show what stands in MODEL, and with --against where its error comes from."""
     from edgeq.cli import inspection, render
+    from edgeq.cli.inspect_tables import Look
     from edgeq.cli.wishes import check_model
 
     render.check_target(json)
@@ -50,4 +51,4 @@ def inspect(
         format=format,
         trust=trust_model,
     )
-    inspection.run(wish, inspection.Look(top=top or None, full=full), json)
+    inspection.run(wish, Look(top=top or None, full=full), json)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
 from edgeq import places
-from edgeq.cli import jobs, render, wording
+from edgeq.cli import inspect_tables, jobs, render, wording
+from edgeq.cli.inspect_tables import Look
 from edgeq.cli.progress import Steps
 from edgeq.core import kernels
 from edgeq.core.inspection import (
@@ -28,10 +29,7 @@ from edgeq.inspection.inspector import InspectJob
 if TYPE_CHECKING:
     from rich.console import Console
 
-_NAME_WIDTH = 48
-_LEAST_NAME = 12
 _EXPLAINED = 5
-_GAP = "  "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,14 +43,6 @@ class Wish:
     samples: int
     format: str | None
     trust: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """``top``: rows of each table; None: all. ``full``: names are not shortened."""
-
-    top: int | None
-    full: bool
 
 
 def run(wish: Wish, look: Look, json: str | None) -> None:
@@ -74,25 +64,26 @@ def run(wish: Wish, look: Look, json: str | None) -> None:
         )
     render.for_machines(dump(found), json)
     if json != "-":
-        show(found, look, render.console())
+        show(found, look, inspect_tables.console())
 
 
 def show(found: Inspection, look: Look, out: "Console") -> None:
     """Print it for people."""
-    _fields(found)
+    inspect_tables.fields(out, _figures(found))
     edges = [_edge(entry) for entry in (*found.inputs, *found.outputs)]
     everything = replace(look, top=None)
-    _table(out, "inputs and outputs", _EDGES, edges, everything)
-    _table(out, "operators", _KINDS, list(_kinds(found)), everything)
+    inspect_tables.table(out, "inputs and outputs", _EDGES, edges, everything)
+    inspect_tables.table(out, "operators", _KINDS, list(_kinds(found)), everything)
     if found.against is None:
-        _table(out, "layers", _LAYERS, list(_layers(found)), look)
-        _table(out, "quantized tensors", _TENSORS, list(_tensors(found)), look)
+        inspect_tables.table(out, "layers", _LAYERS, list(_layers(found)), look)
+        inspect_tables.table(out, "quantized tensors", _TENSORS, list(_tensors(found)), look)
     else:
         _against(out, found.against, look)
     for label, notes in (("not known", _unknown(found)), ("notes", found.notes)):
         if notes:
             out.print()
-            render.fields((label if i == 0 else "", note) for i, note in enumerate(notes))
+            labels = [label, *[""] * (len(notes) - 1)]
+            inspect_tables.fields(out, zip(labels, notes, strict=True))
 
 
 def _format(word: str | None) -> Format | None:
@@ -102,7 +93,7 @@ def _format(word: str | None) -> Format | None:
     return cast("Format | None", word)
 
 
-def _fields(found: Inspection) -> None:
+def _figures(found: Inspection) -> Iterator[tuple[str, str | None]]:
     model, peak = found.model, found.activations
     what = f"{model.kind}, looked into as float .{model.format}" if model.pivot else model.kind
     at = "before the first operator"
@@ -111,19 +102,16 @@ def _fields(found: Inspection) -> None:
     weights = ", ".join(
         f"{w.dtype} {w.size_bytes:,} bytes ({w.tensors} tensors)" for w in found.weights
     )
-    render.fields(
-        (
-            ("model", f"{model.source}: {what}, {model.size_bytes:,} bytes"),
-            ("parameters", _count(found.parameters)),
-            ("MACs", _count(found.macs.total)),
-            ("activations", f"{_count(peak.peak_bytes)} bytes at the peak, {at}"
-             if peak.peak_bytes is not None else None),
-            ("constants", weights or "none"),
-            *(("open axes", ", ".join(found.open_axes)) for _ in found.open_axes[:1]),
-            *_float(found),
-            *_runtime(found),
-        )
-    )  # fmt: skip
+    size = None if peak.peak_bytes is None else f"{peak.peak_bytes:,} bytes at the peak, {at}"
+    yield "model", f"{model.source}: {what}, {model.size_bytes:,} bytes"
+    yield "parameters", _count(found.parameters)
+    yield "MACs", _count(found.macs.total)
+    yield "activations", size
+    yield "constants", weights or "none"
+    if found.open_axes:
+        yield "open axes", ", ".join(found.open_axes)
+    yield from _float(found)
+    yield from _runtime(found)
 
 
 def _float(found: Inspection) -> Iterator[tuple[str, str]]:
@@ -195,17 +183,20 @@ def _tensors(found: Inspection) -> Iterator[list[str]]:
 def _against(out: "Console", against: AgainstSection, look: Look) -> None:
     samples = f"{against.samples} samples of {against.data}"
     title = f"error against {against.source}, {samples}, worst first (SQNR in dB)"
-    _table(out, title, _ERRORS, [_error(layer) for layer in against.layers], look)
+    inspect_tables.table(out, title, _ERRORS, [_error(layer) for layer in against.layers], look)
     explained = sorted((layer for layer in against.layers if layer.reasons), key=_added)
     if explained:
         out.print()
         out.print("what adds the most error", style="bold")
-        render.fields(_explained(explained[:_EXPLAINED], look))
+        _explain(out, explained[:_EXPLAINED])
     if against.unmatched:
         out.print()
-        render.fields(
-            (f"{len(against.unmatched)} unmatched" if i == 0 else "", name)
-            for i, name in enumerate(against.unmatched[: look.top])
+        inspect_tables.fields(
+            out,
+            (
+                (f"{len(against.unmatched)} unmatched" if i == 0 else "", name)
+                for i, name in enumerate(against.unmatched[: look.top])
+            ),
         )
 
 
@@ -229,15 +220,15 @@ def _added(layer: LayerError) -> float:
     return math.inf if layer.sqnr_db is None else layer.sqnr_db
 
 
-def _explained(layers: Sequence[LayerError], look: Look) -> Iterator[tuple[str, str]]:
-    for layer in layers:
-        label = f"{layer.number} {layer.operator}" if layer.number >= 0 else layer.operator
-        for index, reason in enumerate(layer.reasons):
-            yield label if index == 0 else "", reason
-        name = layer.float_tensor
-        for advice in layer.advice:
-            short = advice if look.full else advice.replace(name, shortened(name, _NAME_WIDTH))
-            yield "", f"try: {short}"
+def _explain(out: "Console", layers: Sequence[LayerError]) -> None:
+    """The reasons of each, and the first thing to try: whole, so that it can be pasted."""
+    labels = [f"{one.number} {one.operator}" if one.number >= 0 else one.operator for one in layers]
+    width = max(map(len, labels))
+    for label, layer in zip(labels, layers, strict=True):
+        starts = [label.ljust(width), *[""] * (len(layer.reasons) - 1)]
+        inspect_tables.fields(out, zip(starts, layer.reasons, strict=True))
+        for advice in layer.advice[:1]:
+            out.print(render.printable(f"{'':{width}}  try: {advice}"), soft_wrap=True)
 
 
 def _decibels(value: float | None, largest_error: float | None) -> str:
@@ -266,40 +257,3 @@ def _shape(shape: Shape) -> str:
 
 def _count(number: int | None) -> str:
     return wording.UNKNOWN if number is None else f"{number:,}"
-
-
-def _table(
-    out: "Console", title: str, head: Sequence[str], rows: list[list[str]], look: Look
-) -> None:
-    """Columns as wide as what stands in them; the one marked ``*`` takes the rest of the line."""
-    if not rows:
-        return
-    names = [name.lstrip("*>") for name in head]
-    shown = [names, *([render.printable(cell) for cell in row] for row in rows[: look.top])]
-    widths = [max(len(row[i]) for row in shown) for i in range(len(head))]
-    flexible = next(i for i, name in enumerate(head) if name.startswith("*"))
-    if not look.full:
-        others = sum(width + len(_GAP) for i, width in enumerate(widths) if i != flexible)
-        room = max(_LEAST_NAME, min(_NAME_WIDTH, out.width - others))
-        widths[flexible] = min(widths[flexible], room)
-    out.print()
-    out.print(title, style="bold")
-    for row in shown:
-        cells = (
-            text.rjust(width) if name.startswith(">") else text.ljust(width)
-            for name, width, text in zip(head, widths, map(shortened, row, widths), strict=True)
-        )
-        line = _GAP.join(cells).rstrip()
-        out.print(line, no_wrap=True, crop=False, style="dim" if row is names else "")
-    if len(rows) > len(shown) - 1:
-        out.print(f"… {len(rows) - len(shown) + 1} more: --top 0, or --json FILE", style="dim")
-
-
-def shortened(name: str, width: int) -> str:
-    """The end of a name says most; of names that a converter joined, the first is the last op."""
-    if len(name) <= width:
-        return name
-    first = name.split(";", 1)[0]
-    if len(first) < width:
-        return f"{first}…"
-    return f"…{first[len(first) - width + 1 :]}"

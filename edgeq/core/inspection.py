@@ -124,7 +124,7 @@ class LayerError(Part):
         rescaled: Its channels have other scales than the float model's (equalization); the error
             is reckoned with that undone.
         reasons: The likely ones.
-        advice: What to try.
+        advice: What to try, the best first, each by itself.
     """
 
     tensor: str

@@ -23,6 +23,8 @@ _FEW_CHANNELS = 4
 _DEAD_SHARE = 0.25
 _UNUSED = 4.0
 _MORE_DATA = "calibrate with data like that which it will meet, and more of it"
+_WIDER = "--precision int16x8"
+_EQUALIZE = "--equalize"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,7 @@ class Layer:
         bits: Of the type.
         culprit: The operator before it that adds the most error, as people call it.
         fixed_range: Its scale is the kernel's own or its input's, not found by calibration.
+        moves: Its operator puts values elsewhere without reckoning: it adds no error.
     """
 
     name: str
@@ -49,17 +52,20 @@ class Layer:
     other_weights: bool = False
     culprit: str | None = None
     fixed_range: bool = False
+    moves: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
+    """``advice``: what to try, the best first, each by itself."""
+
     reason: str
-    advice: str
+    advice: tuple[str, ...]
 
 
 _OTHER_MODEL = Finding(
     reason="other weights: this operator's are not the float model's",
-    advice="name the float model that the artifact was made from",
+    advice=("name the float model that the artifact was made from",),
 )
 
 
@@ -85,8 +91,12 @@ def rounding_db(layer: Layer) -> float | None:
 
 
 def findings(layer: Layer) -> tuple[Finding, ...]:
-    """The likely reasons: the error that comes in, then what it adds; none where it is small."""
-    if layer.error.sqnr_db is None or layer.error.sqnr_db >= FINE_DB:
+    """The likely reasons: the error that comes in, then what it adds.
+
+    None where it is small, or the operator only moves values: all of it comes from before.
+    """
+    small = layer.error.sqnr_db is None or layer.error.sqnr_db >= FINE_DB
+    if small or layer.moves:
         return ()
     if layer.other_weights:
         return (_OTHER_MODEL,)
@@ -103,7 +113,7 @@ def _from_before(layer: Layer) -> Iterator[Finding]:
         alone = "there would be none" if math.isinf(own) else f"it would be {own:.1f} dB"
         yield Finding(
             reason=f"the error comes from before: with exact inputs {alone}",
-            advice=f"mend {layer.culprit or 'the layers before it'} first",
+            advice=(f"mend {layer.culprit or 'the layers before it'} first",),
         )
 
 
@@ -117,21 +127,23 @@ def _range(layer: Layer) -> Iterator[Finding]:
         yield Finding(
             reason=f"saturated: {_share(error.clipped_share)} of the values lie beyond"
             f" {low:.3g} to {high:.3g}, as far as {error.low:.3g} and {error.high:.3g}",
-            advice=_MORE_DATA,
+            advice=(_MORE_DATA,),
         )
     elif error.p999 > 0 and top / error.p999 >= _OUTLIER:
         yield Finding(
             reason=f"range outliers: the largest value is {top / error.p999:.1f} times what"
             " 99.9 % stay below",
-            advice=f"{_keep(layer.name)}, or --precision int16x8",
+            advice=(_keep(layer.name), _WIDER),
         )
     used = error.high - error.low
     if error.factors is None and 0 < used * _UNUSED <= high - low:
         wider = f"{(high - low) / used:.1f} times the range of these values"
         if layer.fixed_range:
-            yield Finding(reason=f"fixed range: {wider}", advice=_keep(layer.name))
+            yield Finding(reason=f"fixed range: {wider}", advice=(_keep(layer.name),))
         else:
-            yield Finding(reason=f"unused range: it was calibrated for {wider}", advice=_MORE_DATA)
+            yield Finding(
+                reason=f"unused range: it was calibrated for {wider}", advice=(_MORE_DATA,)
+            )
 
 
 def _channels(layer: Layer) -> Iterator[Finding]:
@@ -140,12 +152,12 @@ def _channels(layer: Layer) -> Iterator[Finding]:
         yield Finding(
             reason=f"lost channels: {error.lost} of {len(error.peaks)} never change any more,"
             " their values are below one step",
-            advice="--equalize, or --precision int16x8",
+            advice=(_EQUALIZE, _WIDER),
         )
     elif apart is not None and apart >= _SPREAD and error.factors is None:
         yield Finding(
             reason=f"badly scaled channels: the largest is {apart:.0f} times the median one",
-            advice="--equalize",
+            advice=(_EQUALIZE,),
         )
 
 
@@ -154,7 +166,7 @@ def _inputs(layer: Layer) -> Iterator[Finding]:
     if given is not None and own is not None and given <= own + _BIT_DB / 2:
         yield Finding(
             reason=f"rounded inputs: the types they come in give {given:.1f} dB",
-            advice=f"--precision int16x8, or {_keep(layer.name)}",
+            advice=(_WIDER, _keep(layer.name)),
         )
 
 
@@ -165,7 +177,7 @@ def _weights(layer: Layer) -> Iterator[Finding]:
     if weights <= own + _BIT_DB / 2 or alone is None or own <= alone - _BIT_DB / 2:
         yield Finding(
             reason=f"rounded weights: their SQNR is {weights:.1f} dB",
-            advice=f"--equalize, or {_keep(layer.name)}",
+            advice=(_EQUALIZE, _keep(layer.name)),
         )
 
 
@@ -174,7 +186,7 @@ def _rounding(layer: Layer) -> Iterator[Finding]:
     if alone is not None:
         yield Finding(
             reason=f"rounding: {layer.bits} bits over this range give about {alone:.1f} dB",
-            advice=f"--precision int16x8, or {_keep(layer.name)}",
+            advice=(_WIDER, _keep(layer.name)),
         )
 
 
@@ -184,12 +196,14 @@ def _dead(layer: Layer) -> Iterator[Finding]:
         yield Finding(
             reason=f"dead channels: {error.dead} of {len(error.peaks)} are always 0 in the float"
             " model too",
-            advice="they cost time, not accuracy: prune them",
+            advice=("they cost time, not accuracy: prune them",),
         )
 
 
 def _keep(name: str) -> str:
-    return f"--precision mixed --keep-float '{name}'"
+    """As a POSIX shell reads it; always in quotes, names hold ``;`` and ``/``."""
+    quoted = name.replace("'", "'\"'\"'")
+    return f"--precision mixed --keep-float '{quoted}'"
 
 
 def _share(share: float) -> str:

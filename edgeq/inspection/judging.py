@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeq.core import fusion, reasons
-from edgeq.core.graph import BITS, Graph, Op, present, producers
+from edgeq.core import fusion, kernels, reasons
+from edgeq.core.graph import BITS, FLOATS, Graph, Op, present, producers
 from edgeq.core.inspection import LayerError
 from edgeq.core.layers import Error
 from edgeq.core.matching import Match
@@ -15,6 +15,15 @@ from edgeq.inspection.weights import Weights
 
 # tensorflow/lite/kernels: their output's scale is the kernel's own, such as 1/256 of a softmax
 _FIXED_RANGES = frozenset({"SOFTMAX", "LOGISTIC", "TANH", "LOG_SOFTMAX", "L2_NORMALIZATION"})
+# They put values elsewhere, whatever these are; both formats' names.
+_MOVES = kernels.FUSED[16] | frozenset(
+    {
+        "BATCH_TO_SPACE_ND", "BROADCAST_TO", "DEPTH_TO_SPACE", "EXPAND_DIMS", "GATHER",
+        "GATHER_ND", "RESHAPE", "REVERSE_V2", "SLICE", "SPACE_TO_BATCH_ND", "SPACE_TO_DEPTH",
+        "SPLIT", "SPLIT_V", "SQUEEZE", "STRIDED_SLICE", "TILE", "TRANSPOSE", "UNPACK",
+        "DepthToSpace", "Dropout", "GatherND", "Identity", "ReverseSequence", "SpaceToDepth",
+    }
+)  # fmt: skip
 _REWRITTEN_DB = 3.0  # less alike than that: the converter rewrote them
 
 
@@ -103,7 +112,7 @@ class _Judge:
             channel_spread=reasons.spread(error),
             rescaled=error.factors is not None,
             reasons=tuple(one.reason for one in found),
-            advice=tuple(dict.fromkeys(one.advice for one in found)),
+            advice=tuple(dict.fromkeys(advice for one in found for advice in one.advice)),
         )
 
     def _known(self, number: int, place: int | None) -> reasons.Layer:
@@ -124,6 +133,7 @@ class _Judge:
             bits=BITS.get(tensor.dtype, 0),
             culprit=self._culprit(number),
             fixed_range=op is not None and self._has_fixed_range(op, number),
+            moves=op is not None and self._moves(op, number),
         )
 
     def _operator_number(self, place: int) -> int:
@@ -134,6 +144,16 @@ class _Judge:
         own = tensors[number].quantization
         shared = any(tensors[one].quantization == own for one in present(op.inputs))
         return op.kind in _FIXED_RANGES or (own is not None and shared)
+
+    def _only_moved(self, number: int) -> bool:
+        return self._moves(self._pair.computed.ops[self._producers[number]], number)
+
+    def _moves(self, op: Op, number: int) -> bool:
+        """Whether the operator leaves values as they are; not if it rounds them anew."""
+        tensors, own = self._pair.raw.tensors, self._pair.raw.tensors[number].quantization
+        given = (tensors[one] for one in present(op.inputs))  # shapes and indices among them
+        moved = [t for t in given if not t.constant and (t.dtype in FLOATS or t.quantization)]
+        return op.kind in _MOVES and any(own in (None, one.quantization) for one in moved)
 
     def _weight_db(self, place: int | None) -> float | None:
         """None where there are no weights, or equalization changed them."""
@@ -157,8 +177,11 @@ class _Judge:
             seen.update(new)
             waiting.extend(new)
         seen.discard(number)
-        own = self._measured.own.items()
-        known = [(e.sqnr_db, n) for n, e in own if n in seen and e.sqnr_db is not None]
+        known = [
+            (error.sqnr_db, one)
+            for one, error in self._measured.own.items()
+            if one in seen and error.sqnr_db is not None and not self._only_moved(one)
+        ]
         if not known:
             return None
         place = self._producers[min(known)[1]]

@@ -141,8 +141,9 @@ class _Reader:
         )
 
     def _op(self, place: int, node: Any) -> Op:  # noqa: ANN401  protobuf's classes have no types
-        nested = any(onnx_ops.graphs_of(node))
-        names = (*node.input, *onnx_ops.captured(node))
+        nested = onnx_ops.has_graphs(node)
+        own = set(node.input)
+        names = (*node.input, *(n for n in onnx_ops.captured(node) if n not in own))
         inputs = tuple(self._number(name) for name in names)
         outputs = tuple(self._number(name) for name in node.output)
         shapes = [self._tensors[n].shape if n != ABSENT else None for n in inputs]
@@ -193,7 +194,7 @@ class _Reader:
                 )
 
     def _notes(self) -> Iterator[str]:
-        inner = {node.op_type for node in self._nodes if any(onnx_ops.graphs_of(node))}
+        inner = {node.op_type for node in self._nodes if onnx_ops.has_graphs(node)}
         if inner:
             yield f"the graphs inside {', '.join(sorted(inner))} are not counted"
         if strange := list(self._not_finite()):
@@ -204,10 +205,10 @@ class _Reader:
         """Names of float parameters, those of inner graphs too, that hold such values."""
         for graph in (self._graph, *onnx_ops.inner_graphs(self._graph)):
             known = dict(onnx_ops.constants(graph))
-            for name in known:
-                float_ = _type_name(known[name].dtype) in FLOATS
-                used = float_ and name in onnx_ops.trained(graph.node, known)
-                if used and not onnx_ops.all_finite(known[name]):
+            trained = onnx_ops.trained(graph.node, known)
+            for name, constant in known.items():
+                weight = name in trained and _type_name(constant.dtype) in FLOATS
+                if weight and not onnx_ops.all_finite(constant):
                     yield name
 
 

@@ -135,6 +135,11 @@ def graphs_of(node: Node) -> Iterator[Any]:
         yield from attribute.graphs
 
 
+def has_graphs(node: Node) -> bool:
+    """Whether a node runs graphs inside it."""
+    return next(graphs_of(node), None) is not None
+
+
 def inner_graphs(graph: Any) -> Iterator[Any]:  # noqa: ANN401  see Node
     """Graphs in the attributes of nodes, and those inside them."""
     for node in graph.node:

@@ -48,8 +48,8 @@ class TorchLoader:
         given = Given(source=source, options=options)
         with tempfile.TemporaryDirectory(dir=folder, prefix="torch-") as scratch:
             raw = Path(scratch, f"raw.{options.target}")
-            request = torch_work.MakeRequest(given=given, target=options.target, path=raw)
-            made = there.call(torch_work.make, request)
+            request = torch_work.WriteRequest(given=given, target=options.target, path=raw)
+            made = there.call(torch_work.write, request)
             path = pivot.path_in(folder, options.target)
             _name(raw, made, source, options, path)
             answers = _Answers(given, there, Path(scratch), made)
@@ -57,7 +57,7 @@ class TorchLoader:
 
 
 def _name(
-    raw: Path, made: torch_work.Made, source: Source, options: LoadOptions, path: Path
+    raw: Path, made: torch_work.Written, source: Source, options: LoadOptions, path: Path
 ) -> None:
     """Write what PyTorch made as a pivot with the source's names."""
     if options.target == "onnx":
@@ -91,7 +91,9 @@ class _There:
 class _Answers:
     """The source's answers to all batches, fetched at once: PyTorch takes seconds to start."""
 
-    def __init__(self, given: Given, there: _There, scratch: Path, made: torch_work.Made) -> None:
+    def __init__(
+        self, given: Given, there: _There, scratch: Path, made: torch_work.Written
+    ) -> None:
         self._given = given
         self._there = there
         self._scratch = scratch

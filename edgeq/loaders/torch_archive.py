@@ -4,6 +4,7 @@ Nothing is unpickled. The formats: torch/csrc/jit/serialization (TorchScript, pl
 and torch/export/pt2_archive/constants.py (``.pt2``).
 """
 
+import io
 import json
 import pickletools
 import re
@@ -21,6 +22,7 @@ _PERHAPS = frozenset({".bin", ".ckpt", ".pkl", ".pickle"})
 _ZIP = b"PK\x03\x04"
 _PICKLE = b"\x80"  # opcode PROTO, which begins every pickle since protocol 2
 _OLD_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch/serialization.py, MAGIC_NUMBER
+_OLD_PICKLES = 4  # a number, a version, the system, and then the object
 _MAX_MEMBERS = 100_000
 _MAX_BYTES = 2 << 30
 _MAX_JSON_BYTES = 256 << 20
@@ -163,16 +165,18 @@ def _pickled_names(data: bytes) -> list[str]:
     """What a pickle would import, without importing it."""
     found = []
     texts: list[str] = []
+    stream = io.BytesIO(data)
     try:
-        for opcode, argument, _ in pickletools.genops(data):
-            if opcode.name in ("GLOBAL", "INST"):
-                found.append(str(argument).replace(" ", "."))
-            elif opcode.name == "STACK_GLOBAL":
-                found.append(".".join(texts[-2:]))
-            elif isinstance(argument, str):
-                texts = [*texts[-1:], argument]
+        for _ in range(_OLD_PICKLES):
+            for opcode, argument, _ in pickletools.genops(stream):
+                if opcode.name in ("GLOBAL", "INST"):
+                    found.append(str(argument).replace(" ", "."))
+                elif opcode.name == "STACK_GLOBAL":
+                    found.append(".".join(texts[-2:]))
+                elif isinstance(argument, str):
+                    texts = [*texts[-1:], argument]
     except (ValueError, EOFError, IndexError, UnicodeDecodeError):
-        return found  # cut short, or torch.save's old form with several pickles
+        return found  # it ends before, or is cut short
     return found
 
 

@@ -15,7 +15,7 @@ from edgeq.ports import OnProgress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MakeRequest:
+class WriteRequest:
     """``path``: of the float .tflite or .onnx to write."""
 
     given: Given
@@ -24,7 +24,7 @@ class MakeRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
+class Written:
     """``inputs`` and ``outputs``: names in the model's order. ``tools``: names and versions."""
 
     inputs: tuple[str, ...]
@@ -49,7 +49,7 @@ class Answered:
     error: str
 
 
-def make(request: MakeRequest, on_progress: OnProgress) -> Made:
+def write(request: WriteRequest, on_progress: OnProgress) -> Written:
     """Write the float pivot.
 
     Raises:
@@ -74,7 +74,7 @@ def make(request: MakeRequest, on_progress: OnProgress) -> Made:
             f"{torch_sources.reason(error)}",
             hint="--format onnx takes more operators" if request.target == "tflite" else "",
         ) from error
-    return Made(inputs=loaded.names, outputs=outputs, tools=tools)
+    return Written(inputs=loaded.names, outputs=outputs, tools=tools)
 
 
 def answer(request: AnswerRequest, on_progress: OnProgress) -> Answered:
@@ -97,7 +97,7 @@ def answer(request: AnswerRequest, on_progress: OnProgress) -> Answered:
     return Answered(count=request.count, error="")
 
 
-def _write_onnx(request: MakeRequest, loaded: Loaded, outputs: tuple[str, ...]) -> dict[str, str]:
+def _write_onnx(request: WriteRequest, loaded: Loaded, outputs: tuple[str, ...]) -> dict[str, str]:
     import torch
 
     names = {"input_names": list(loaded.names), "output_names": list(outputs)}
@@ -114,7 +114,7 @@ def _write_onnx(request: MakeRequest, loaded: Loaded, outputs: tuple[str, ...]) 
     return {"onnx": version("onnx"), "onnxscript": version("onnxscript")}
 
 
-def _write_tflite(request: MakeRequest, loaded: Loaded) -> dict[str, str]:
+def _write_tflite(request: WriteRequest, loaded: Loaded) -> dict[str, str]:
     import litert_torch
 
     module = loaded.call

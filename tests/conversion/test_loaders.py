@@ -264,13 +264,13 @@ def test_a_file_under_the_name_of_another_kind_is_refused(loaded, tmp_path, wron
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("m.onnx", "is ONNX, which this version does not take"),
-        ("m.pt", "is PyTorch, which this version does not take"),
-        ("m.pb", "is a bare TensorFlow graph, which this version does not take"),
+        ("m.onnx", "is called .onnx, but its contents are not"),
+        ("m.pt", "is called .pt, but its contents are not"),
+        ("m.pb", "is a bare TensorFlow graph, which edgeq does not take"),
         ("m.xyz", "is no kind of model that edgeq knows"),
     ],
 )
-def test_kinds_of_another_version_are_refused_with_those_taken(tmp_path, name, message):
+def test_other_kinds_are_refused_with_those_taken(tmp_path, name, message):
     (tmp_path / name).write_bytes(b"12345678")
     assert message in refusal(tmp_path / name, tmp_path)
 

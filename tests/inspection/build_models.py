@@ -29,6 +29,7 @@ def build(folder: Path) -> None:
         convert(pinned, folder / f"{name}.tflite", None)
         if name == "net":
             convert(pinned, folder / "net_int8.tflite", samples.astype(np.float32))
+    (folder / "branch.tflite").write_bytes(branch())
     (folder / "facts.json").write_text(json.dumps(facts))
 
 
@@ -46,6 +47,21 @@ def net() -> keras.Model:
 def lstm() -> keras.Model:
     sound = keras.Input((5, 3))
     return keras.Model(sound, L.Dense(2)(L.LSTM(4)(sound)))
+
+
+def branch() -> bytes:
+    """One of two branches, each reads ``x`` from outside."""
+
+    @tf.function(input_signature=[tf.TensorSpec((1, 64))])
+    def chosen(x: tf.Tensor) -> tf.Tensor:
+        return tf.cond(
+            tf.reduce_sum(x) > 0,
+            lambda: tf.tile(tf.sin(x), [1, 4]),
+            lambda: tf.tile(tf.cos(x), [1, 4]),
+        )
+
+    function = chosen.get_concrete_function()
+    return tf.lite.TFLiteConverter.from_concrete_functions([function]).convert()
 
 
 def randomized(model: keras.Model) -> None:

@@ -1,8 +1,10 @@
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import pty
+import shlex
 import struct
 import subprocess
 import sys
@@ -13,8 +15,9 @@ import jsonschema
 import numpy as np
 import pytest
 
-from edgeq.cli.inspection import shortened
+from edgeq.cli.inspect_tables import shortened
 from tests.fakes import tiny_model
+from tests.inspection.test_layers import dense
 from tests.inspection.test_onnx import convolutional, quantized, saved
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -132,20 +135,54 @@ def test_a_float_model_of_other_inputs_is_refused(edgeq, tmp_path):
     assert "takes inputs of 1x8, the model inspected 1x4" in done.stderr
 
 
-def test_tables_fit_the_terminal(tmp_path):
+def long_named():
     made = convolutional()
     for node in made.graph.node:
         for names in (node.input, node.output):
             for place, name in enumerate(names):
                 if name not in ("x", "y") and not name.startswith(("w", "b")):
                     names[place] = f"functional/model/some_long_block_name/{name};{name * 30}"
-    path = saved(made, tmp_path)
+    return made
+
+
+def test_tables_fit_the_terminal(tmp_path):
+    path = saved(long_named(), tmp_path)
     for columns in (80, 120):
         lines = in_terminal(
             columns, tmp_path, "inspect", path, "--device", "host", "--format", "onnx"
         )
         assert any("Conv" in line for line in lines)
         assert max(len(line) for line in lines) <= columns
+
+
+def test_tables_fit_the_columns_that_the_environment_names(edgeq, tmp_path):
+    path = saved(long_named(), tmp_path)
+    lines = edgeq("inspect", path, columns=80).stdout.splitlines()
+    assert any("Conv" in line for line in lines)
+    assert max(len(line) for line in lines) <= 80
+    wide = edgeq("inspect", path, columns=200).stdout.splitlines()
+    assert max(len(line) for line in wide) > 80
+
+
+def test_a_command_to_try_names_the_whole_tensor_on_one_line(edgeq, tmp_path):
+    name = f"functional/model/a_long_block/conv;{'joined/' * 20}it's"
+    inputs = np.random.default_rng(0).normal(size=(60, 16)).astype(np.float32)
+    inputs[7, 3] = 60
+    np.save(tmp_path / "data.npy", inputs)
+    plain, artifact = (
+        dense(tmp_path, np.eye(16), f"{kind}.onnx", scale, output=name)
+        for kind, scale in (("plain", None), ("artifact", 0.5))
+    )
+    done = edgeq(
+        "inspect", artifact, "--against", plain, "--data", tmp_path / "data.npy", columns=80
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    tries = [line.split("try: ")[1] for line in lines if "try: " in line]
+    assert ["--precision", "mixed", "--keep-float", name] in [shlex.split(one) for one in tries]
+    assert all(", or " not in one for one in tries)
+    places = [i for i, line in enumerate(lines) if "try: " in line]
+    assert all(second - first > 1 for first, second in itertools.pairwise(places))
 
 
 @pytest.mark.parametrize("kind", ["tflite", "onnx"])

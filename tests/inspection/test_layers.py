@@ -152,12 +152,12 @@ def plain_run(path, inputs):
     return np.concatenate([runner.run([sample[None]])[0] for sample in inputs])
 
 
-def dense(tmp_path, weights, name, scale=None, bias=None):
+def dense(tmp_path, weights, name, scale=None, bias=None, output="y"):
     """``y = x W + b`` in float, or with ``y`` in uint8 of one scale."""
     node = helper.make_node
     arrays = {"w": weights, "b": np.zeros(weights.shape[1]) if bias is None else bias}
     constants = [numpy_helper.from_array(v.astype(np.float32), k) for k, v in arrays.items()]
-    nodes = [node("MatMul", ["x", "w"], ["m"]), node("Add", ["m", "b"], ["t" if scale else "y"])]
+    nodes = [node("MatMul", ["x", "w"], ["m"]), node("Add", ["m", "b"], ["t" if scale else output])]
     if scale:
         constants += [
             numpy_helper.from_array(np.float32(scale), "s"),
@@ -165,13 +165,13 @@ def dense(tmp_path, weights, name, scale=None, bias=None):
         ]
         nodes += [
             node("QuantizeLinear", ["t", "s", "z"], ["q"]),
-            node("DequantizeLinear", ["q", "s", "z"], ["y"]),
+            node("DequantizeLinear", ["q", "s", "z"], [output]),
         ]
     width = weights.shape[0]
     graph = helper.make_graph(
         nodes, "g",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, width))],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)], constants,
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)], constants,
     )  # fmt: skip
     return saved(
         helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8),
@@ -232,6 +232,44 @@ def test_a_range_that_nobody_uses_is_named(tmp_path):
     inputs = np.random.default_rng(0).uniform(-1, 1, size=(50, 16))
     layer = judged(tmp_path, np.eye(16), inputs, scale=0.5)
     assert any(reason.startswith("unused range") for reason in layer.reasons)
+
+
+def moved(tmp_path, name, scales=()):
+    """``x`` times 1, reshaped; ``scales``: of the uint8 behind each of the two."""
+    node, arrays, nodes = helper.make_node, {"one": np.float32(1), "s": np.int64([1, 16])}, []
+    given = "x"
+    for place, (kind, constant) in enumerate((("Mul", "one"), ("Reshape", "s"))):
+        result = f"t{place}" if scales else ["m", "y"][place]
+        nodes.append(node(kind, [given, constant], [result]))
+        given = result
+        if scales:
+            arrays |= {f"s{place}": np.float32(scales[place]), f"z{place}": np.uint8(128)}
+            settings = [f"s{place}", f"z{place}"]
+            nodes.append(node("QuantizeLinear", [result, *settings], [f"q{place}"]))
+            given = ["m", "y"][place]
+            nodes.append(node("DequantizeLinear", [f"q{place}", *settings], [given]))
+    graph = helper.make_graph(
+        nodes, "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 4, 4))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 16))],
+        [numpy_helper.from_array(np.asarray(value), key) for key, value in arrays.items()],
+    )  # fmt: skip
+    return saved(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8),
+        tmp_path, name,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("second", "blamed"), [(0.2, False), (1.7, True)])
+def test_an_operator_that_only_moves_values_is_given_no_advice(tmp_path, second, blamed):
+    inputs = np.random.default_rng(0).normal(size=(40, 4, 4)).astype(np.float32)
+    plain = moved(tmp_path, "plain.onnx")
+    artifact = moved(tmp_path, "artifact.onnx", (0.2, second))
+    layers_ = {layer.operator: layer for layer in compared("onnx", artifact, plain, inputs).layers}
+    assert layers_["Mul"].advice
+    assert layers_["Reshape"].sqnr_db < reasons.FINE_DB
+    # unless it rounds them to another scale
+    assert bool(layers_["Reshape"].advice) == bool(layers_["Reshape"].reasons) == blamed
 
 
 def test_other_weights_are_not_called_rounding(tmp_path):

@@ -11,7 +11,7 @@ from edgeq.core import fusion
 from edgeq.core.graph import computes, fixed, liveness_peak, parameter_count
 from edgeq.core.inspection import ModelSection
 from edgeq.errors import ModelError
-from edgeq.inspection import facts
+from edgeq.inspection import facts, trace_onnx
 from edgeq.inspection import onnx as reader
 from edgeq.inspection.facts import Wanted
 
@@ -203,6 +203,116 @@ def test_weights_inside_a_branch_count_as_parameters(tmp_path):
     assert found.parameters == 16  # it stands in both branches
     assert found.macs.total is None
     assert any("inside If" in note for note in found.notes)
+
+
+def branching(captured_weights, hidden):
+    """An If with a constant condition; its branches convolve the x outside them."""
+    kernels = numpy_helper.from_array(np.full((16, 4, 1, 1), 0.5, np.float32), "w")
+    inside = [] if captured_weights else [kernels]
+    node = helper.make_node
+    result = helper.make_tensor_value_info("z", TensorProto.FLOAT, None)
+    branch = helper.make_graph([node("Conv", ["x", "w"], ["z"])], "then", [], [result], inside)
+    if hidden:  # one graph further in
+        again = node("If", ["yes"], ["z2"], then_branch=branch, else_branch=branch)
+        branch = helper.make_graph(
+            [again], "outer", [], [helper.make_tensor_value_info("z2", TensorProto.FLOAT, None)]
+        )
+    condition = numpy_helper.from_array(np.array(True), "yes")
+    return model(
+        [node("If", ["yes"], ["y"], then_branch=branch, else_branch=branch)],
+        [condition, *([kernels] if captured_weights else [])],
+        shape=(1, 4, 4, 4),
+    )
+
+
+@pytest.mark.parametrize("captured_weights", [False, True])
+@pytest.mark.parametrize("hidden", [False, True])
+def test_what_a_branch_takes_from_outside_lives_until_then(tmp_path, captured_weights, hidden):
+    path = saved(branching(captured_weights, hidden), tmp_path)
+    net = reader.read(path)
+    (branch,) = net.ops
+    names = [net.tensors[number].name for number in branch.inputs]
+    assert names == ["yes", "x", *(["w"] if captured_weights else [])]
+    assert not fixed(net) & set(branch.outputs)
+    found = inspected(path)
+    assert found.activations.peak_bytes == 4 * (4 * 4 * 4) + 4 * (16 * 4 * 4)
+    # in the branches themselves it stands once for each of the two, or of the two in each
+    copies = 1 if captured_weights else 4 if hidden else 2
+    assert found.parameters == copies * 16 * 4
+    assert found.operators[0].computes == "float"
+
+
+def test_the_body_of_a_loop_keeps_what_it_takes_from_outside_alive(tmp_path):
+    node, info = helper.make_node, helper.make_tensor_value_info
+    body = helper.make_graph(
+        [node("Add", ["carried", "r"], ["next"]), node("Identity", ["going"], ["go_on"])],
+        "body",
+        [
+            info("turn", TensorProto.INT64, ()), info("going", TensorProto.BOOL, ()),
+            info("carried", TensorProto.FLOAT, (1, 4, 8, 8)),
+        ],
+        [info("go_on", TensorProto.BOOL, ()), info("next", TensorProto.FLOAT, (1, 4, 8, 8))],
+    )  # fmt: skip
+    made = model(
+        [
+            node("Relu", ["x"], ["r"]),
+            node("Sigmoid", ["x"], ["s"]),
+            node("Loop", ["times", "", "s"], ["y"], body=body),
+        ],
+        [numpy_helper.from_array(np.int64(3), "times")],
+    )
+    made.graph.output[0].CopyFrom(info("y", TensorProto.FLOAT, (1, 4, 8, 8)))
+    net = reader.read(saved(made, tmp_path))
+    assert [net.tensors[n].name for n in net.ops[-1].inputs if n >= 0] == ["times", "s", "r"]
+    assert liveness_peak(net).size_bytes == 3 * 4 * (4 * 8 * 8)
+
+
+def test_a_float_tensor_that_a_branch_takes_is_not_fused_away(tmp_path):
+    node = helper.make_node
+    branch = helper.make_graph(
+        [node("Mul", ["d", "d"], ["z"])], "then", [],
+        [helper.make_tensor_value_info("z", TensorProto.FLOAT, None)],
+    )  # fmt: skip
+    scales = [
+        numpy_helper.from_array(np.array(True), "yes"),
+        numpy_helper.from_array(np.float32(0.1), "s"),
+        numpy_helper.from_array(np.uint8(128), "z0"),
+    ]
+    nodes = [
+        node("QuantizeLinear", ["x", "s", "z0"], ["q"]),
+        node("DequantizeLinear", ["q", "s", "z0"], ["d"]),
+        node("If", ["yes"], ["b"], then_branch=branch, else_branch=branch),
+        node("Relu", ["b"], ["y"]),
+    ]
+    raw = reader.read(saved(model(nodes, scales), tmp_path))
+    together = fusion.fused(raw, all_kinds=True)
+    kinds = [op.kind for op in together.ops]
+    assert kinds.count("DequantizeLinear") == 1
+    run = trace_onnx.Cut(tmp_path / "m.onnx", raw, together)
+    names = {raw.tensors[number].name: number for number in run.inputs}
+    assert "d" in names
+    feed = {n: np.full((1, 4, 8, 8), 3, _NUMPY[raw.tensors[n].dtype]) for n in run.inputs}
+    results = {raw.tensors[n].name: values for n, values in run.run(feed).items()}
+    assert np.all(results["b"] == 9)
+
+
+_NUMPY = {"float32": np.float32, "uint8": np.uint8}
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_weights_that_are_no_numbers_are_noted(tmp_path, wrong):
+    made = convolutional()
+    assert not any("NaN" in note for note in inspected(saved(made, tmp_path)).notes)
+    values = numpy_helper.to_array(made.graph.initializer[2]).copy()
+    values[0, 0] = wrong
+    made.graph.initializer[2].CopyFrom(numpy_helper.from_array(values, "w2"))
+    assert "NaN or infinite values in the weights w2" in inspected(saved(made, tmp_path)).notes
+
+
+def test_a_model_without_operators_computes_nothing(tmp_path):
+    found = inspected(saved(model([], [], outputs=("x",)), tmp_path))
+    assert "it computes nothing" in found.notes
+    assert found.operators == ()
 
 
 def test_external_data_is_refused(tmp_path):

@@ -86,6 +86,18 @@ def test_what_a_loop_multiplies_is_unknown_and_says_so(built):
     assert "WHILE" in found.runtime.lacking
 
 
+def test_a_branch_gets_what_it_reads_from_outside_as_inputs(built):
+    """So what lives until it runs is known from the main graph alone."""
+    net = tflite.read(built.folder / "branch.tflite")
+    place = next(i for i, op in enumerate(net.ops) if op.kind == "IF")
+    source = net.tensors[net.inputs[0]]
+    assert net.inputs[0] in net.ops[place].inputs
+    assert source.size_bytes == 4 * 64
+    # the image lives until the branch has read it, beside its result of four times the size
+    assert liveness_peak(net).op == place
+    assert liveness_peak(net).size_bytes == 4 * (64 + 4 * 64) + 1
+
+
 def test_names_shapes_and_scales_of_the_edges(tmp_path):
     path = tmp_path / "m.tflite"
     path.write_bytes(tiny_model.int8_model())

@@ -25,8 +25,9 @@ def programs(home, tmp_path_factory):
     folder = tmp_path_factory.mktemp("programs")
     digits = load_digits()
     images = (digits.images[:, None] / 16).astype(np.float32)
-    np.savez(folder / "train.npz", features=images[:900], labels=digits.target[:900])
-    np.savez(folder / "eval.npz", features=images[1400:], labels=digits.target[1400:])
+    places = np.random.default_rng(0).permutation(len(images))
+    for name, some in (("train", places[:900]), ("eval", places[900:])):
+        np.savez(folder / f"{name}.npz", features=images[some], labels=digits.target[some])
     python = environments.ensure("torch", home.places, lambda *_: None)
     script = ROOT / "tests" / "qat" / "build_programs.py"
     subprocess.run([python, script, folder], check=True, capture_output=True)

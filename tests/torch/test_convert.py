@@ -32,8 +32,17 @@ def assert_equal(user, name, path):
             np.testing.assert_allclose(found[output], wanted[output], atol=2e-6 * max(scale, 1))
 
 
-@pytest.mark.parametrize("form", ["onnx", "tflite"])
-@pytest.mark.parametrize("name", ["pictures", "open", "features", "two"])
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("pictures", "onnx"),
+        ("pictures", "tflite"),
+        ("open", "onnx"),
+        ("features", "tflite"),
+        ("two", "onnx"),
+        ("two", "tflite"),
+    ],
+)
 def test_an_exported_program_gives_pytorchs_numbers(user, tmp_path, name, form):
     path = tmp_path / f"{name}.{form}"
     user.convert(user.models / f"{name}.pt2", path)
@@ -42,8 +51,10 @@ def test_an_exported_program_gives_pytorchs_numbers(user, tmp_path, name, form):
     assert set(shapes) == {1}
 
 
-@pytest.mark.parametrize("form", ["onnx", "tflite"])
-@pytest.mark.parametrize("name", ["traced", "scripted", "words"])
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [("traced", "onnx"), ("traced", "tflite"), ("scripted", "onnx"), ("words", "tflite")],
+)
 def test_torchscript_gives_pytorchs_numbers_with_shapes_from_the_data(user, tmp_path, name, form):
     path = tmp_path / f"{name}.{form}"
     data = user.models / f"{name}.data.npz"
