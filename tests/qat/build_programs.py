@@ -24,12 +24,12 @@ class Net(nn.Module):
             nn.BatchNorm2d(8),
             nn.ReLU6(),
         )
-        self.drop, self.out = nn.Dropout(0.1), nn.Linear(8, 10)
+        self.pool, self.drop, self.out = nn.MaxPool2d(2), nn.Dropout(0.1), nn.Linear(128, 10)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         x = self.first(image)
         x = self.deep(x) + x
-        return self.out(self.drop(x.mean((2, 3))))
+        return self.out(self.drop(self.pool(x).flatten(1)))
 
 
 class Recurrent(nn.Module):
