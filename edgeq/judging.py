@@ -1,6 +1,6 @@
 """What int8 is worth with training and without, measured on the same samples."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from edgeq import convert
 from edgeq.convert import Gathered
-from edgeq.core import qat
+from edgeq.core import gates, qat
 from edgeq.core.model import Artifact, FloatModel
 from edgeq.core.qat import Method, Row, RowName
 from edgeq.core.quality import Comparison, Quality
@@ -71,14 +71,26 @@ def judge(
     sizes["float"] = subjects.before.pivot.path.stat().st_size
     sizes["qat-float"] = subjects.after.pivot.path.stat().st_size
     rows = tuple(_row(n, figures.get(n), sizes.get(n), refusals) for n in qat.ROWS)
+    own = _compare(subjects, outputs["qat-float"], outputs["qat"]).quality
+    notes = [*(w for a in artifacts.values() for w in a.warnings), *_gated(own)]
     best = _best({method: figures[method] for method in qat.METHODS if method in figures})
     return Judged(
         rows=rows,
-        own_sqnr_db=_compare(subjects, outputs["qat-float"], outputs["qat"]).quality.sqnr_db,
+        own_sqnr_db=own.sqnr_db,
         best=best,
         advice=qat.advise(best, rows, subjects.evaluation.count),
-        warnings=tuple(dict.fromkeys(w for a in artifacts.values() for w in a.warnings)),
+        warnings=tuple(dict.fromkeys(notes)),
     )
+
+
+def _gated(own: Quality) -> Iterator[str]:
+    """The gates compare with the trained float model, which training with rounding may ruin."""
+    agreement = own.top1_agreement
+    if agreement is not None and agreement < gates.MIN_AGREEMENT:
+        yield (
+            f"the trained model's int8 chooses the class of its own float on only {agreement:.0%} "
+            "of the samples: deploy and convert may stop at their gate; --min-agreement lowers it"
+        )
 
 
 def _artifacts(
