@@ -66,7 +66,7 @@ def started(folder, tmp_path, *words):
 
 def test_the_evaluation_takes_less_memory_than_its_data(large, tmp_path):
     process = started(large, tmp_path, "-c", MEASURED)
-    said, noise = process.communicate(timeout=240)
+    said, noise = process.communicate(timeout=280)
     assert process.returncode == 0, noise
     assert f"{ROWS:,} samples" in said
     peak_mib = int(noise.splitlines()[-1])

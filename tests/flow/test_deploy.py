@@ -151,7 +151,7 @@ def test_a_device_that_is_not_what_its_profile_says_is_refused_before_anything_i
         (("--budget", "latency=3"), "latency_p90_ms"),
         (("--budget", "artifact_mib=lots"), "artifact_mib"),
         (("--precision", "int9"), "int8"),
-        (("--format", "onnx"), "tflite"),
+        (("--format", "coreml"), "tflite, onnx"),
         (("--name", "../up"), "--name"),
         (("--max-drop", "2"), "max-drop"),
         (("--fingerprint", "SHA256:x"), "--host"),
