@@ -30,7 +30,7 @@ def test_a_sound_model_becomes_int8(bench, sound):
     assert search["chosen"].startswith("int8")
     assert search["nearest"] is None
     assert by_name(search)["fp16"]["standing"] == "skipped"
-    assert "holds the budget and comes before it" in by_name(search)["fp16"]["reason"]
+    assert "is good enough and comes before it" in by_name(search)["fp16"]["reason"]
 
 
 def test_the_table_agrees_with_litert_itself(bench, sound):
