@@ -106,6 +106,19 @@ def convert(job: ConvertJob, *, places: Places, on_progress: OnProgress) -> Conv
     artifact, cached = quantize(gathered, recipe(job), places=places, on_progress=on_progress)
     if not (gathered.load_cached and cached):
         Cache(places.cache).prune()
+    seconds = (loaded - started, time.monotonic() - loaded)
+    return converted(gathered, artifact, seconds, quantize_cached=cached)
+
+
+def converted(
+    gathered: Gathered,
+    artifact: Artifact,
+    seconds: tuple[float, float],
+    *,
+    quantize_cached: bool = False,
+) -> Converted:
+    """An artifact with all that it was made from; ``seconds``: of loading and of quantizing."""
+    load_s, quantize_s = seconds
     return Converted(
         pivot=gathered.pivot,
         artifact=artifact,
@@ -114,9 +127,9 @@ def convert(job: ConvertJob, *, places: Places, on_progress: OnProgress) -> Conv
         evaluation=gathered.evaluation,
         warnings=(*gathered.warnings, *artifact.warnings),
         load_cached=gathered.load_cached,
-        quantize_cached=cached,
-        load_s=loaded - started,
-        quantize_s=time.monotonic() - loaded,
+        quantize_cached=quantize_cached,
+        load_s=load_s,
+        quantize_s=quantize_s,
     )
 
 

@@ -28,7 +28,7 @@ from edgeq.ports import OnProgress
 from edgeq.qat import keras, torch
 from edgeq.qat.work import Trained, TrainRequest
 from edgeq.sources import Data, Model
-from edgeq.station import station
+from edgeq.training_state import training_state
 
 LEARNING_RATE = 1e-4
 BATCH = 32
@@ -107,7 +107,7 @@ def train(job: TrainJob, *, created: str, places: Places, on_progress: OnProgres
     given = sources.identify_data(job.training)
     before = convert.gather(_job(job, job.model), places=places, on_progress=on_progress)
     data = _divide(job, given, before, places)
-    with station(_key(job, model, kind, data), places) as folder:
+    with training_state(_key(job, model, kind, data), places) as folder:
         python = environments.ensure(kind.environment, places, on_progress)
         trained = worker.call(
             kind.work,

@@ -1,26 +1,19 @@
 """The pivot quantized for ONNX Runtime."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
-
 from edgeq import digest
-from edgeq.core.model import Artifact, FloatModel, TensorSpec
+from edgeq.core.model import Artifact, FloatModel
 from edgeq.core.samples import Samples
-from edgeq.errors import GateError, ModelError
-from edgeq.formats import Tensors, onnx
+from edgeq.formats import onnx
 from edgeq.formats.onnx_links import Links, Node, links
 from edgeq.ports import Recipe
-from edgeq.quantizers.onnx_requantizer import CALIBRATED, Requantizer, other_precisions
+from edgeq.quantizers.onnx_requantizer import CALIBRATED, Requantizer
+from edgeq.quantizers.outcome import NO_CALIBRATION, tried
 
 NAME = "model.onnx"
-NO_CALIBRATION = (
-    "no calibration data, so int8 became int8-dynamic: int8 weights, activations quantized at run "
-    "time; give data with --calibration PATH or [calibration] in edgeq.toml"
-)
 _PRODUCTS = frozenset({"Gemm", "MatMul"})
 _DEQUANTIZE = "DequantizeLinear"
 _EDGES = frozenset({"QuantizeLinear", _DEQUANTIZE})
@@ -45,7 +38,7 @@ class OnnxQuantizer:
         made = Requantizer(pivot, calibration).quantize(used)
         path = folder / NAME
         path.write_bytes(made.content)
-        tensors = _try(pivot, path, used.precision)
+        tensors = tried(pivot, path, used.precision, runtime="ONNX Runtime")
         notes += [*made.notes, *_remarks(path, used.precision)]
         samples = calibration if used.precision in CALIBRATED else None
         return Artifact(
@@ -80,36 +73,6 @@ def _computes_in_float(node: Node, facts: Links) -> bool:
     requantized = bool(takers) and all(taker.op_type == "QuantizeLinear" for taker in takers)
     # a product of whole numbers may answer in float32: the sums of 32 bits, scaled
     return bool(results) and (takes_float or not (requantized or node.op_type in _PRODUCTS))
-
-
-def _try(pivot: FloatModel, path: Path, precision: str) -> Tensors:
-    """Load and run it once: the runtime may refuse what the quantizer wrote.
-
-    Raises:
-        GateError: ONNX Runtime refuses it.
-        ModelError: its tensors are not the pivot's.
-    """
-    try:
-        runner = onnx.Runner(path)
-        tensors = runner.tensors
-        runner.run([np.zeros(spec.shape, spec.dtype) for spec in tensors.inputs])
-    except ModelError as error:
-        reason = error.message.removeprefix(f"ONNX Runtime cannot load {path.name}: ")
-        raise GateError(
-            f"{precision} of {pivot.source.path.name} cannot run in ONNX Runtime: {reason}",
-            hint=other_precisions(precision),
-        ) from error
-    for before, after in ((pivot.inputs, tensors.inputs), (pivot.outputs, tensors.outputs)):
-        if [(s.name, s.shape) for s in before] != [(s.name, s.shape) for s in after]:
-            raise ModelError(
-                f"quantizing {pivot.source.path.name} changed its tensors: "
-                f"{_listed(before)} became {_listed(after)}"
-            )
-    return tensors
-
-
-def _listed(specs: Sequence[TensorSpec]) -> str:
-    return ", ".join(f"{spec.name} {spec.shape}" for spec in specs)
 
 
 def _remarks(path: Path, precision: str) -> list[str]:

@@ -28,6 +28,7 @@ from edgeq.quantizers import (
     onnx_weights,
 )
 from edgeq.quantizers.onnx_static import Static
+from edgeq.quantizers.outcome import other_precisions
 
 CALIBRATED = frozenset({"int8", "int16x8", "mixed"})
 """Precisions whose activations have fixed ranges."""
@@ -267,12 +268,6 @@ class _Prepared:
                 hint="give some with --calibration PATH or [calibration] in edgeq.toml",
             )
         return self._calibration
-
-
-def other_precisions(precision: str) -> str:
-    """The hint for a precision that cannot be had."""
-    others = [p for p in ("int8-dynamic", "fp16", "float32") if p != precision]
-    return f"--precision {' or '.join(others)}"
 
 
 def _static(

@@ -1,21 +1,17 @@
 """The pivot quantized by ai-edge-quantizer: min/max calibration, weights per channel."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from edgeq import digest
 from edgeq.core.model import Artifact, FloatModel
 from edgeq.core.samples import Samples
-from edgeq.errors import GateError, ModelError
-from edgeq.formats import Tensors, tflite, tflite_graph
+from edgeq.formats import tflite, tflite_graph
 from edgeq.ports import Recipe
+from edgeq.quantizers.outcome import NO_CALIBRATION, tried
 from edgeq.quantizers.tflite_recipes import CALIBRATED
-from edgeq.quantizers.tflite_requantizer import Requantizer, other_precisions
+from edgeq.quantizers.tflite_requantizer import Requantizer
 
 NAME = "model.tflite"
 
@@ -38,7 +34,7 @@ class TfliteQuantizer:
         requantizer = Requantizer(pivot, calibration)
         path = folder / NAME
         path.write_bytes(requantizer.quantize(used))
-        tensors = _try(pivot, path, precision)
+        tensors = tried(pivot, path, precision, runtime="LiteRT")
         notes += [*requantizer.notes(used), *_remarks(path, precision)]
         samples = calibration if precision in CALIBRATED or used.correct_bias else None
         return Artifact(
@@ -57,44 +53,7 @@ class TfliteQuantizer:
         )
 
 
-NO_CALIBRATION = (
-    "no calibration data, so int8 became int8-dynamic: int8 weights, activations quantized at run "
-    "time; give data with --calibration PATH or [calibration] in edgeq.toml"
-)
 _INT4 = "int4 weights need LiteRT on the device: tflite-runtime refuses them"
-
-
-def _try(pivot: FloatModel, path: Path, precision: str) -> Tensors:
-    """Load and run it once: a runtime may refuse what the quantizer wrote.
-
-    Raises:
-        GateError: LiteRT refuses it.
-        ModelError: its tensors are not the pivot's.
-    """
-    try:
-        runner = tflite.Runner(path)
-        tensors = runner.tensors
-        runner.run([np.zeros(spec.shape, spec.dtype) for spec in tensors.inputs])
-    except ModelError as error:
-        reason = error.message.removeprefix(f"LiteRT cannot load {path.name}: ")
-        raise GateError(
-            f"{precision} of {pivot.source.path.name} cannot run in LiteRT: {reason}",
-            hint=other_precisions(precision),
-        ) from error
-    for before, after in (
-        (pivot.inputs, tensors.inputs),
-        (pivot.outputs, tensors.outputs),
-    ):
-        if [(s.name, s.shape) for s in before] != [(s.name, s.shape) for s in after]:
-            raise ModelError(
-                f"quantizing {pivot.source.path.name} changed its tensors: "
-                f"{_listed(before)} became {_listed(after)}"
-            )
-    return tensors
-
-
-def _listed(specs: Sequence[Any]) -> str:
-    return ", ".join(f"{spec.name} {spec.shape}" for spec in specs)
 
 
 def _remarks(path: Path, precision: str) -> list[str]:

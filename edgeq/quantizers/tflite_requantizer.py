@@ -20,6 +20,7 @@ from edgeq.errors import DataError, ModelError
 from edgeq.formats import Array, tflite, tflite_graph
 from edgeq.ports import Batch, Recipe
 from edgeq.quantizers import tflite_ranges, tflite_recipes
+from edgeq.quantizers.outcome import other_precisions
 from edgeq.quantizers.tflite_ranges import Measured, Ranges
 
 _PROBES = 4
@@ -215,12 +216,6 @@ def _why_not(pivot: FloatModel, precision: str, error: Exception) -> str:
         return f"{name} cannot be quantized to {precision}: it has recurrent layers"
     reason = textwrap.shorten(str(error), 300, placeholder=" …") or type(error).__name__
     return f"{name} cannot be quantized to {precision}: {reason}"
-
-
-def other_precisions(precision: str) -> str:
-    """The hint for a precision that cannot be had."""
-    others = [p for p in ("int8-dynamic", "fp16", "float32") if p != precision]
-    return f"--precision {' or '.join(others)}"
 
 
 def _run(content: bytes, rules: tflite_recipes.Rules, ranges: Ranges | None) -> bytes:

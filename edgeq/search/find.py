@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from edgeq.cache import Cache
-from edgeq.convert import Converted, ConvertJob, Gathered, gather, recipe
+from edgeq.convert import Converted, ConvertJob, converted, gather, recipe
 from edgeq.core.model import Artifact
 from edgeq.core.profile import Precision
 from edgeq.core.quality import Quality
@@ -73,11 +73,11 @@ def search(
     told = _Told(trials, stopped)
     seconds = (loaded - started, time.monotonic() - loaded)
     return Searched(
-        converted=_converted(gathered, told.taken, *seconds),
+        converted=converted(gathered, told.taken, seconds),
         rivals=tuple(
             Rival(
                 name=one.name,
-                converted=_converted(gathered, one.artifact, *seconds),
+                converted=converted(gathered, one.artifact, seconds),
                 quality=one.judged.quality,
             )
             for one in told.rivals
@@ -85,23 +85,6 @@ def search(
         section=told.section(),
         gates=told.gates(),
         warnings=told.warnings(),
-    )
-
-
-def _converted(
-    gathered: Gathered, artifact: Artifact, load_s: float, quantize_s: float
-) -> Converted:
-    return Converted(
-        pivot=gathered.pivot,
-        artifact=artifact,
-        calibration=gathered.calibration,
-        spare=gathered.spare,
-        evaluation=gathered.evaluation,
-        warnings=(*gathered.warnings, *artifact.warnings),
-        load_cached=gathered.load_cached,
-        quantize_cached=False,
-        load_s=load_s,
-        quantize_s=quantize_s,
     )
 
 

@@ -16,7 +16,7 @@ _KEEP_S = 30 * 24 * 3600
 
 
 @contextlib.contextmanager
-def station(key: str, places: Places) -> Iterator[Path]:
+def training_state(key: str, places: Places) -> Iterator[Path]:
     """The folder of one training, which nobody else uses meanwhile; old ones go.
 
     Raises:
