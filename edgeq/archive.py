@@ -1,5 +1,6 @@
 """The agent as one file: ``AGENT.pyz``, which any Python 3.8 or newer runs."""
 
+import ast
 import io
 import zipfile
 from importlib import resources
@@ -8,6 +9,7 @@ from importlib.resources.abc import Traversable
 _START = "import sys\n\nfrom edgeq.agent.__main__ import main\n\nraise SystemExit(main(sys.argv))\n"
 _EXAMINE = "examine.py"  # stands alone: piped to a Python, never run from the archive
 _FIRST_LINE = b"#!/usr/bin/env python3\n"
+_WITH_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef)
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -16,7 +18,7 @@ def agent_archive() -> bytes:
     package = resources.files("edgeq")
     members = {"__main__.py": _START.encode()}
     for name in ("__init__.py", "wire.py"):
-        members["edgeq/" + name] = (package / name).read_bytes()
+        members["edgeq/" + name] = _bare((package / name).read_bytes())
     members.update(_sources(package / "agent", "edgeq/agent/"))
     buffer = io.BytesIO()
     buffer.write(_FIRST_LINE)
@@ -45,8 +47,26 @@ def _sources(folder: Traversable, prefix: str) -> dict[str, bytes]:
         if entry.is_dir() and entry.name != "__pycache__":
             members.update(_sources(entry, f"{prefix}{entry.name}/"))
         elif entry.name.endswith(".py") and entry.name != _EXAMINE:
-            members[prefix + entry.name] = entry.read_bytes()
+            members[prefix + entry.name] = _bare(entry.read_bytes())
     return members
+
+
+def _bare(source: bytes) -> bytes:
+    """Without docstrings and lines of comment, a third of it; statements stay on their lines."""
+    lines = source.splitlines(keepends=True)
+    kept: set[int] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, _WITH_DOCSTRING) and ast.get_docstring(node, clean=False):
+            text = node.body[0]
+            first, last = text.lineno - 1, text.end_lineno or text.lineno
+            lines[first:last] = [b" " * text.col_offset + b'""\n', *[b"\n"] * (last - first - 1)]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            kept.update(range(node.lineno - 1, node.end_lineno or node.lineno))
+    bare = (
+        line if number in kept or not line.lstrip().startswith(b"#") else b"\n"
+        for number, line in enumerate(lines)
+    )
+    return b"".join(bare)
 
 
 def _entry(name: str) -> zipfile.ZipInfo:

@@ -1,3 +1,4 @@
+import ast
 import io
 import subprocess
 import sys
@@ -27,6 +28,26 @@ def test_the_archive_holds_the_agent_and_the_wire_only():
     others = {name for name in names if not name.startswith("edgeq/agent/")}
     assert others == {"__main__.py", "edgeq/__init__.py", "edgeq/wire.py"}
     assert not [name for name in names if "__pycache__" in name]
+
+
+def test_the_archive_lacks_docstrings_and_comments_and_nothing_else():
+    archive = zipfile.ZipFile(io.BytesIO(agent_archive()))
+    names = [name for name in archive.namelist() if name.startswith("edgeq/")]
+    assert len(names) > 10
+    for name in names:
+        source, bare = (SOURCES.parent / name).read_bytes(), archive.read(name)
+        assert statements(bare) == statements(source)
+        assert len(bare) < len(source) or len(source) < 100
+
+
+def statements(source):
+    """Every statement with its line, but for docstrings."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        if documented and ast.get_docstring(node, clean=False) is not None:
+            del node.body[0]
+    return ast.dump(tree), [getattr(node, "lineno", 0) for node in ast.walk(tree)]
 
 
 def test_the_archive_imports_nothing_of_the_host():
