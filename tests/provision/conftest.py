@@ -44,11 +44,11 @@ def write_wheel(folder, name, members, glibc=None):
     folder.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w") as archive:
         for member, data in members.items():
-            archive.writestr(member, data)
+            archive.writestr(zipfile.ZipInfo(member), data)
         if glibc:
             versions = b"\0".join(f"GLIBC_{word}".encode() for word in ("2.17", glibc))
             library = b"\x7fELF" + struct.pack("<I", 7) + b"\0" + versions + b"\0GLIBCXX_3.4.30\0"
-            archive.writestr(f"{name.split('-')[0]}/lib.so", library)
+            archive.writestr(zipfile.ZipInfo(f"{name.split('-')[0]}/lib.so"), library)
     return path
 
 
