@@ -2,12 +2,17 @@
 
 import ast
 import io
+import json
 import zipfile
+import zlib
 from importlib import resources
 from importlib.resources.abc import Traversable
 
 _START = "import sys\n\nfrom edgeq.agent.__main__ import main\n\nraise SystemExit(main(sys.argv))\n"
-_EXAMINE = "examine.py"  # stands alone: piped to a Python, never run from the archive
+_EXAMINE, _CHECKUP = "examine.py", "checkup.py"
+_SOLID, _PIECE = "solid.py", "agent.z"
+# Piped to a Python, never run from the archive, or the archive's own beginning.
+_ALONE = frozenset({_EXAMINE, _CHECKUP, _SOLID})
 _FIRST_LINE = b"#!/usr/bin/env python3\n"
 _WITH_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef)
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -16,16 +21,26 @@ _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 def agent_archive() -> bytes:
     """The archive's bytes: the same for the same sources, wherever they are installed."""
     package = resources.files("edgeq")
-    members = {"__main__.py": _START.encode()}
-    for name in ("__init__.py", "wire.py"):
-        members["edgeq/" + name] = _bare((package / name).read_bytes())
-    members.update(_sources(package / "agent", "edgeq/agent/"))
+    own = [package / "agent" / _SOLID, package / "__init__.py"]
+    members = {
+        "__main__.py": _START.encode(),
+        "edgeq/__init__.py": b"".join(_bare(file.read_bytes()) for file in own),
+        _PIECE: zlib.compress(json.dumps(agent_sources(), sort_keys=True).encode(), 9),
+    }
     buffer = io.BytesIO()
     buffer.write(_FIRST_LINE)
     with zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for name, data in sorted(members.items()):
             archive.writestr(_entry(name), data, compresslevel=9)
     return buffer.getvalue()
+
+
+def agent_sources() -> dict[str, str]:
+    """What the archive imports from, by path; all in one piece, see ``agent/solid.py``."""
+    package = resources.files("edgeq")
+    members = _sources(package / "agent", "edgeq/agent/")
+    members["edgeq/wire.py"] = _bare((package / "wire.py").read_bytes())
+    return {name: data.decode() for name, data in sorted(members.items())}
 
 
 def examine_script(*, quick: bool = False, only_this: bool = False) -> str:
@@ -41,12 +56,17 @@ def examine_script(*, quick: bool = False, only_this: bool = False) -> str:
     return text
 
 
+def checkup_script() -> str:
+    """The script that tells how a device is just now; it stands alone."""
+    return (resources.files("edgeq") / "agent" / _CHECKUP).read_text("utf-8")
+
+
 def _sources(folder: Traversable, prefix: str) -> dict[str, bytes]:
     members = {}
     for entry in folder.iterdir():
         if entry.is_dir() and entry.name != "__pycache__":
             members.update(_sources(entry, f"{prefix}{entry.name}/"))
-        elif entry.name.endswith(".py") and entry.name != _EXAMINE:
+        elif entry.name.endswith(".py") and entry.name not in _ALONE:
             members[prefix + entry.name] = _bare(entry.read_bytes())
     return members
 

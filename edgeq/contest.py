@@ -125,6 +125,8 @@ def _run(session: Session, rival: Rival, inputs: str, load: Load) -> Raw:
         idle_s=0.0,
         sample_hz=load.sample_hz,
         timeout_s=load.protocol.timeout_seconds,
+        cpus=load.protocol.cpus,
+        pin_mhz=load.conditions.pin_mhz,
     )
     return session.measure(request).raw
 

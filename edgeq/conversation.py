@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import NoReturn, TypeVar
 
-from edgeq import wire
+from edgeq import endings, wire
 from edgeq.errors import (
     AgentError,
     BusyError,
@@ -22,8 +22,18 @@ ReplyT = TypeVar("ReplyT")
 
 HELLO_S = 60.0
 SILENCE_S = 60.0
+HEARTBEAT_S = 5.0
 _SHOWN_CHARACTERS = 400
-_TRIAL_WORDS = {"crash": "crashed", "hang": "hung", "memory": "ran out of memory"}
+_SHOWN_HINT = 4000
+_TRIAL_WORDS = {
+    "crash": ("crashed", "another --precision or --format may do without what crashes"),
+    "hang": ("hung", "if it is only slow there: a larger timeout_seconds in the profile's [run]"),
+    "memory": ("ran out of memory", "a smaller model, or end what else takes memory there"),
+}
+_KILLED_HINT = (
+    "start again, nothing was switched; if it happens again, look for what kills programs there:"
+    " a watchdog, Android's limits"
+)
 
 
 def silent(phase: str, done: int, total: int) -> None:
@@ -44,6 +54,7 @@ class Conversation:
         self._decoder = wire.Decoder()
         self._events: deque[wire.Message | bytes] = deque()
         self._over = False
+        self._beat_s = time.monotonic()
 
     def greet(self, limit_s: float = HELLO_S) -> wire.Hello:
         """Wait for the agent's first words; whatever a login shell prints before is skipped.
@@ -158,14 +169,13 @@ class Conversation:
     def _next(self, silence_s: float) -> wire.Message | bytes:
         deadline = time.monotonic() + silence_s
         while not self._events:
-            try:
-                data = self._channel.receive(max(0.0, deadline - time.monotonic()))
-            except TimeoutError as error:
+            data = self._wait(deadline - time.monotonic())
+            if data is None:
                 raise LinkLostError(
                     f"{self._where} has said nothing for {silence_s:g} s",
                     hint="is it frozen or its disk full of work? look at it, then start again:"
                     " nothing on it was switched",
-                ) from error
+                )
             if not data:
                 self._ended()
             try:
@@ -173,6 +183,21 @@ class Conversation:
             except (wire.WireError, RecursionError) as error:
                 self.fail(str(error))
         return self._events.popleft()
+
+    def _wait(self, left_s: float) -> bytes | None:
+        """The next bytes, None when the time is up; meanwhile the agent hears that we are here."""
+        while True:
+            now_s = time.monotonic()
+            if now_s - self._beat_s >= HEARTBEAT_S:  # also while it tells of progress
+                self._beat_s = now_s
+                with contextlib.suppress(BrokenPipeError):  # its output may hold its last words
+                    self._channel.send(wire.HEARTBEAT)
+            try:
+                return self._channel.receive(min(max(0.0, left_s), HEARTBEAT_S))
+            except TimeoutError:
+                left_s -= HEARTBEAT_S
+                if left_s <= 0:
+                    return None
 
     def _ended(self) -> NoReturn:
         """The agent's output ended: perhaps its last words say why."""
@@ -182,8 +207,7 @@ class Conversation:
         done = self._channel.close()
         words = done.stderr or self._decoder.skipped
         tail = _last_lines(words.decode("utf-8", "replace"))
-        status = "" if done.status == -1 else f" with status {done.status}"
-        raise AgentError(f"the agent on {self._where} ended{status}{': ' + tail if tail else ''}")
+        raise endings.explain(self._where, done.status, tail)
 
     def _failure(self, failed: wire.Failed) -> Exception:
         where = self._where
@@ -201,11 +225,14 @@ class Conversation:
                     hint="make room, then start again; what is active there has not changed",
                 )
             case "crash" | "hang" | "memory":
-                return TrialError(f"the model {_TRIAL_WORDS[failed.kind]} on {where}: {said}{more}")
+                words, hint = _TRIAL_WORDS[failed.kind]
+                return TrialError(f"the model {words} on {where}: {said}{more}", hint=hint)
             case "model":
                 return ModelError(f"{where} cannot run the model: {said}{more}")
-            case "hash" | "missing" | "io" | "runtime":
-                return DeviceError(f"{where}: {said}{more}")
+            case "hash" | "missing" | "io" | "runtime" | "killed" | "wish":
+                mends = {"killed": _KILLED_HINT, "wish": failed.detail[:_SHOWN_HINT]}
+                more = "" if failed.kind == "wish" else more
+                return DeviceError(f"{where}: {said}{more}", hint=mends.get(failed.kind, ""))
             case _:
                 return AgentError(f"the agent on {where} failed: {said}{more}")
 

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from edgeq import examination, provision, wheels
+from edgeq import examination, metering, provision, wheels
 from edgeq.archive import agent_archive, examine_script
 from edgeq.contest import decide
 from edgeq.core import gates
@@ -24,13 +24,13 @@ from edgeq.core.report import Gate, Report, dump
 from edgeq.errors import EdgeqError, GateError
 from edgeq.outcome import Description, Found, Station, write_report
 from edgeq.places import Places
-from edgeq.ports import Link, OnProgress, Store, Transport
+from edgeq.ports import Link, OnProgress, PowerMeter, Store, Transport
 from edgeq.prepare import PrepareJob, prepare
 from edgeq.provision import Ready, RuntimePlan
 from edgeq.runtimes import RuntimeStore
 from edgeq.session import Session, open_session
 from edgeq.stopwatch import Stopwatch
-from edgeq.trial import Load, Trial, try_out
+from edgeq.trial import UNCHANGED, Conditions, Load, Trial, try_out
 
 WorkT = TypeVar("WorkT")
 _HINTS = {
@@ -42,7 +42,8 @@ _HINTS = {
     "peak_memory_mib": "a smaller model, or a larger --budget",
     "energy_mj": "another --precision, or a larger --budget",
     "artifact_mib": "a smaller --precision, or a larger --budget",
-    "parity": "the device computes something else: edgeq devices doctor NAME",
+    "parity": "its runtime computes something else: another --precision or --format, or another"
+    " runtime first in the profile's [runtime] kinds",
 }
 
 Lines = Callable[[str], OnProgress]
@@ -56,6 +57,7 @@ class DeployJob:
     Attributes:
         protocol: The profile's, with what the user wished instead.
         threads: None: the profile's.
+        benchmark_model: That program, where it is the runtime; None: the device's or the profile's.
     """
 
     prepare: PrepareJob
@@ -63,6 +65,8 @@ class DeployJob:
     profile: NamedProfile
     protocol: RunProtocol
     threads: int | None = None
+    conditions: Conditions = UNCHANGED
+    benchmark_model: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +78,7 @@ class Tools:
         holder: Who deploys, for others who find the device busy.
         run_id: Of the report; sortable by time.
         created: UTC, ISO 8601.
+        meter: At this machine; None: the device's own sensors.
     """
 
     transport: Transport
@@ -83,6 +88,7 @@ class Tools:
     holder: str
     run_id: str
     created: str
+    meter: PowerMeter | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,9 +107,12 @@ def deploy(job: DeployJob, tools: Tools, lines: Lines) -> Result:
             active still.
     """
     watch = Stopwatch()
-    with contextlib.closing(tools.transport.connect(job.device)) as link:
+    with (
+        metering.started(tools.meter),
+        contextlib.closing(tools.transport.connect(job.device)) as link,
+    ):
         found = survey(link, job, tools, watch, lines)
-        unfit = _unmet(found.proved.gates)
+        unfit = unmet(found.proved.gates)
         if unfit:
             report = write_report(_describe(job, tools, found, watch))
             return _keep(report, None, unfit, tools)
@@ -118,10 +127,10 @@ def deploy(job: DeployJob, tools: Tools, lines: Lines) -> Result:
             station = Station(
                 ready=ready, agent_bytes=len(agent), agent_bytes_sent=session.agent_bytes_sent
             )
-            trial, was_active = _try_out(session, found, load, watch, lines("device"))
+            trial, was_active = _try_out(session, found, load, watch, lines("device"), tools.meter)
             description = _describe(job, tools, found, watch, station, trial)
             report = write_report(description)
-            failure = trial.failure or _unmet(report.gates)
+            failure = trial.failure or unmet(report.gates)
             _settle(session, found.proved.bundle, trial, failure, was_active=was_active)
     return _keep(report, trial, failure, tools)
 
@@ -197,18 +206,24 @@ def _load(job: DeployJob, ready: Ready) -> Load:
         runtime=ready.runtime,
         protocol=job.protocol,
         sample_hz=job.profile.profile.telemetry.sample_hz,
+        conditions=job.conditions,
     )
 
 
 def _try_out(
-    session: Session, found: Found, load: Load, watch: Stopwatch, on_progress: OnProgress
+    session: Session,
+    found: Found,
+    load: Load,
+    watch: Stopwatch,
+    on_progress: OnProgress,
+    meter: PowerMeter | None,
 ) -> tuple[Trial, bool]:
     """The trial, and whether the release was the active one before."""
     bundle = found.proved.bundle
     active = {one.current for one in session.releases(bundle.manifest.name)}
     was_active = bundle.release in active
     # Whatever breaks this off (Ctrl-C, the link): the agent drops what was not committed.
-    return try_out(session, found.proved, load, watch, on_progress), was_active
+    return try_out(session, found.proved, load, watch, on_progress, meter), was_active
 
 
 def _settle(
@@ -261,7 +276,8 @@ def _keep(report: Report, trial: Trial | None, failure: EdgeqError | None, tools
     return Result(report=report, failure=failure)
 
 
-def _unmet(gates_: Sequence[Gate]) -> GateError | None:
+def unmet(gates_: Sequence[Gate]) -> GateError | None:
+    """The error of the gates that did not pass; None when all did."""
     failures = gates.failures(gates_)
     if not failures:
         return None

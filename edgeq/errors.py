@@ -17,12 +17,14 @@
     │   └── BundleError             5   a bundle is damaged
     ├── DeviceError                 1   the device answered, but cannot do it
     │   ├── PreflightError          1   it is not what its profile says, or lacks something
+    │   │   └── NoPythonError       1   it has no Python that could look at it
     │   ├── BusyError               1   someone else is deploying to it
     │   ├── SpaceError              1   its disk is full
     │   └── AgentError              1   the agent failed or spoke nonsense
     ├── FetchError                  1   a runtime wheel could not be fetched
     ├── WorkerError                 1   a child process on the host crashed, hung, grew too large
     ├── HostError                   1   this machine: disk full, no permission
+    ├── MeterError                  1   a power meter at this machine cannot be used
     └── StoppedError              130   Ctrl-C; 143 for a request to end
 """
 
@@ -99,6 +101,10 @@ class PreflightError(DeviceError):
     pass
 
 
+class NoPythonError(PreflightError):
+    pass
+
+
 class BusyError(DeviceError):
     pass
 
@@ -120,6 +126,10 @@ class WorkerError(EdgeqError):
 
 
 class HostError(EdgeqError):
+    pass
+
+
+class MeterError(EdgeqError):
     pass
 
 

@@ -2,17 +2,22 @@
 
 import sys
 from collections.abc import Mapping
+from typing import TypeVar
 
 import pydantic
 
 from edgeq.core.inventory import Device
 from edgeq.core.machine import Facts
 from edgeq.core.profile import Profile
-from edgeq.errors import DeviceError, PreflightError
+from edgeq.core.state import State
+from edgeq.endings import start_up_hint
+from edgeq.errors import DeviceError, NoPythonError, PreflightError
 from edgeq.ports import Link
 
 MARK = b"EDGEQ-FACTS "
+STATE_MARK = b"EDGEQ-STATE "
 NO_PYTHON = b"EDGEQ-NO-PYTHON"
+_Answer = TypeVar("_Answer", Facts, State)
 _LIMIT_S = 120.0
 _FOLDERS = "/usr/bin /usr/local/bin /data/data/com.termux/files/usr/bin"
 _NAMES = "python3 python3.13 python3.12 python3.11 python3.10 python3.9 python3.8 python"
@@ -20,7 +25,7 @@ _NAMES = "python3 python3.13 python3.12 python3.11 python3.10 python3.9 python3.
 # backslashes or exclamation marks of its own, so that any login shell passes it on as it is.
 _FIND_PYTHON = (
     f"PATH=$PATH:{_FOLDERS.replace(' ', ':')}; t=;"
-    ' command -v timeout >/dev/null 2>&1 && t="timeout 10";'
+    ' command -v timeout >/dev/null 2>&1 && t="timeout 30";'
     f' for p in "$@" {_NAMES}; do'
     ' if command -v "$p" >/dev/null 2>&1 &&'
     ' $t "$p" -c "import sys; sys.exit(sys.version_info < (3, 6))" </dev/null >/dev/null 2>&1;'
@@ -46,25 +51,36 @@ def examine(link: Link, script: str, hint: str | None, where: str) -> Facts:
         where: The device, as the user calls it.
 
     Raises:
-        PreflightError: it has no Python 3.
+        NoPythonError: it has no Python 3.
         DeviceError: it cannot be examined.
     """
+    return _ask(link, script, hint, where, MARK, Facts)
+
+
+def check_up(link: Link, script: str, hint: str | None, where: str) -> State:
+    """How a device is just now; arguments and errors as for ``examine``."""
+    return _ask(link, script, hint, where, STATE_MARK, State)
+
+
+def _ask(
+    link: Link, script: str, hint: str | None, where: str, mark: bytes, form: type[_Answer]
+) -> _Answer:
     argv = ["sh", "-c", _FIND_PYTHON, "sh", *([hint] if hint else [])]
     done = link.run(argv, stdin=script.encode(), timeout_s=_LIMIT_S)
     lines = done.stdout.splitlines()
     if NO_PYTHON in lines:
-        raise PreflightError(
+        raise NoPythonError(
             f"{where} has no Python 3",
             hint="install one there: sudo apt install python3 (in Termux: pkg install python)",
         )
     # What a login shell printed last may lack its line's end.
-    answers = [line.partition(MARK)[2] for line in lines if MARK in line]
+    answers = [line.partition(mark)[2] for line in lines if mark in line]
     if not answers:
         said = (done.stderr or done.stdout).decode("utf-8", "replace").strip().splitlines()
         why = f": {said[-1][:300]}" if said else f" (status {done.status})"
-        raise DeviceError(f"{where} could not be examined{why}")
+        raise DeviceError(f"{where} could not be examined{why}", hint=start_up_hint(done.status))
     try:
-        return Facts.model_validate_json(answers[-1])
+        return form.model_validate_json(answers[-1])
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"])
@@ -115,10 +131,21 @@ def version_tuple(text: str) -> tuple[int, ...]:
     return tuple(numbers)
 
 
+def problems(profile: Profile, facts: Facts) -> dict[str, tuple[str, str]]:
+    """What does not fit, by ``system machine libc python home``, and the mend if there is one."""
+    checks = {
+        "system": _wrong_system,
+        "machine": _wrong_machine,
+        "libc": _wrong_libc,
+        "python": _wrong_python,
+        "home": _wrong_home,
+    }
+    return {name: found for name, one in checks.items() if (found := one(profile, facts))}
+
+
 def _problem(profile: Profile, facts: Facts) -> tuple[str, str] | None:
-    """What does not fit, and the mend where there is one."""
-    checks = (_wrong_system, _wrong_machine, _wrong_libc, _wrong_python, _wrong_home)
-    return next((found for one in checks if (found := one(profile, facts))), None)
+    """The first that does not fit."""
+    return next(iter(problems(profile, facts).values()), None)
 
 
 def _wrong_system(_profile: Profile, facts: Facts) -> tuple[str, str] | None:
@@ -151,6 +178,8 @@ def _wrong_libc(profile: Profile, facts: Facts) -> tuple[str, str] | None:
 
 
 def _wrong_python(profile: Profile, facts: Facts) -> tuple[str, str] | None:
+    if profile.runtime.native:  # which is what it is for: a device without Python
+        return None
     least = version_tuple(profile.system.python_min)
     if any(python.version[: len(least)] >= least for python in facts.pythons):
         return None

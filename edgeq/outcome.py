@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from edgeq import wire
-from edgeq.core import gates, summary
+from edgeq.core import conditions, cpulist, gates, summary
 from edgeq.core.machine import Facts
 from edgeq.core.profile import Budgets, NamedProfile, RunProtocol
 from edgeq.core.report import (
@@ -151,11 +151,14 @@ def _runtime(told: Description) -> RuntimeSection | None:
     ready = told.station.ready
     measured = told.trial.measurement if told.trial else None
     runs = measured.raw.measured.processes if measured else ()
+    cpus = measured.raw.measured.cpus if measured else ()
     return RuntimeSection(
         name=ready.probed.name,
         version=ready.probed.version or None,
         threads=ready.runtime.threads,
         delegate="; ".join(dict.fromkeys(filter(None, map(_delegate, runs)))) or None,
+        cpus=cpulist.listed(cpus) or None,
+        cores=conditions.core_types(measured.raw) if measured else None,
     )
 
 

@@ -265,6 +265,45 @@ class Quantizer(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Readings:
+    """Power over time, as a meter at this machine read it.
+
+    Attributes:
+        source: The meter, for people.
+        times_s: Since 1970, rising.
+        watts: At those times.
+    """
+
+    source: str
+    times_s: npt.NDArray[np.float64]
+    watts: npt.NDArray[np.float64]
+
+
+class PowerMeter(Protocol):
+    """A power meter at this machine, in the device's supply."""
+
+    @property
+    def source(self) -> str: ...
+
+    def start(self) -> None:
+        """Begin to read, before the run.
+
+        Raises:
+            MeterError: it cannot be read.
+        """
+
+    def stop(self, start_s: float, end_s: float, on_progress: OnProgress) -> Readings:
+        """What it read, from ``start_s`` to ``end_s`` at least, if it can be had.
+
+        Raises:
+            MeterError: it says nothing of that time.
+        """
+
+    def close(self) -> None:
+        """Let go of it, however far it came."""
+
+
 class Store(Protocol):
     """Where runs are kept."""
 
@@ -279,6 +318,7 @@ class Store(Protocol):
 
 __all__ = [
     "Alter", "Array", "Batch", "Channel", "Chunk", "Completed", "DataFacts", "Dataset", "Floats",
-    "Link", "LoadOptions", "Loader", "OnProgress", "Predict", "Quantizer", "Recipe", "Samples",
+    "Link", "LoadOptions", "Loader", "OnProgress", "PowerMeter", "Predict", "Quantizer",
+    "Readings", "Recipe", "Samples",
     "Store", "TensorSpecs", "Transport",
 ]  # fmt: skip

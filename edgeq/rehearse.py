@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+from collections.abc import Iterator
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -76,8 +77,15 @@ def rehearse(job: DeployJob, tools: Tools, lines: Lines) -> Rehearsal:
         quality=proved.quality,
         gates=proved.gates,
         failures=gates.failures(proved.gates),
-        warnings=proved.warnings,
+        warnings=(*proved.warnings, *_passing(job)),
     )
+
+
+def _passing(job: DeployJob) -> Iterator[str]:
+    """What is changed for the time of the measurement only."""
+    if job.conditions.pin_mhz is not None:
+        at = f"at {job.conditions.pin_mhz:g} MHz" if job.conditions.pin_mhz else "at the highest"
+        yield f"--pin-frequency would hold the CPU's clock {at} while it measures, and set it back"
 
 
 def _active(link: Link, found: Found) -> str | None:

@@ -14,7 +14,7 @@ from edgeq.boot import boot_argv
 from edgeq.conversation import Conversation, silent
 from edgeq.core import raw
 from edgeq.core.machine import Facts
-from edgeq.errors import AgentError
+from edgeq.errors import AgentError, LinkLostError
 from edgeq.ports import Array, Floats, Link, OnProgress, Predict
 
 MAX_GET_BYTES = 1 << 30
@@ -25,6 +25,9 @@ _GRACE_S = 60.0
 # One name, so that a data set that comes in pieces never fills the device's disk.
 _PREDICT_INPUTS = "scratch/inputs.npz"
 _RUN_BYTES = 16  # a start and a latency
+_UNSURE = (
+    "start again: it may have switched just before, but what is active there is whole either way"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,12 +178,11 @@ class Session:
 
     def commit(self, model: str, release: str) -> wire.Releases:
         """Make a release the active one."""
-        return self._talk.ask(wire.Commit(model=model, release=release), wire.Releases)
+        return self._switch(wire.Commit(model=model, release=release))
 
     def discard(self, model: str, release: str, reason: str) -> wire.Releases:
         """Take a release back that failed; see ``wire.Discard``."""
-        request = wire.Discard(model=model, release=release, reason=reason)
-        return self._talk.ask(request, wire.Releases)
+        return self._switch(wire.Discard(model=model, release=release, reason=reason))
 
     def rollback(self, model: str) -> wire.Releases:
         """Make the release before the active one active again.
@@ -188,7 +190,7 @@ class Session:
         Raises:
             DeviceError: there is none.
         """
-        return self._talk.ask(wire.Rollback(model=model), wire.Releases)
+        return self._switch(wire.Rollback(model=model))
 
     def releases(self, model: str = "") -> tuple[wire.Releases, ...]:
         """What is installed, of one model or of all."""
@@ -232,6 +234,10 @@ class Session:
         )
         return arrays.unpack(self.get(target), samples, self._talk.fail)
 
+    def clock(self) -> wire.ClockRead:
+        """What the device's clocks say now; the answer comes as fast as the link allows."""
+        return self._talk.ask(wire.Clock(), wire.ClockRead)
+
     def measure(self, request: wire.Measure, on_progress: OnProgress = silent) -> Measurement:
         """Measure; the samples are checked.
 
@@ -251,6 +257,12 @@ class Session:
             self._talk.fail(f"{measured.payload_bytes} bytes for {len(runs)} processes")
         payload = self._payload(measured.payload_bytes)
         return Measurement(raw=raw.read(measured, payload), payload=payload)
+
+    def _switch(self, request: wire.Message) -> wire.Releases:
+        try:
+            return self._talk.ask(request, wire.Releases)
+        except (LinkLostError, AgentError) as error:
+            raise type(error)(error.message, hint=_UNSURE) from error
 
     def _payload(self, size_bytes: int) -> bytes:
         data = bytearray()

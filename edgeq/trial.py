@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeq import wire
+from edgeq import metering, wire
 from edgeq.core import bundle as bundles
 from edgeq.core import parity
 from edgeq.core.bundle import Bundle
@@ -12,9 +12,27 @@ from edgeq.core.parity import Parity
 from edgeq.core.profile import RunProtocol
 from edgeq.errors import EdgeqError, ModelError, TrialError
 from edgeq.package import ProvedBundle
-from edgeq.ports import OnProgress
+from edgeq.ports import OnProgress, PowerMeter
 from edgeq.session import Measurement, Session
 from edgeq.stopwatch import Stopwatch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """What is to be so while it is measured; None: as it is.
+
+    Attributes:
+        cool_to_c: Each process waits until the device is as cool as that.
+        cool_limit_s: So long in all.
+        pin_mhz: The CPU's clock, 0 for the highest that is allowed.
+    """
+
+    cool_to_c: float | None = None
+    cool_limit_s: float = 300.0
+    pin_mhz: float | None = None
+
+
+UNCHANGED = Conditions()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +42,7 @@ class Load:
     runtime: wire.Runtime
     protocol: RunProtocol
     sample_hz: float
+    conditions: Conditions = UNCHANGED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -42,9 +61,14 @@ def folder(bundle: Bundle) -> str:
 
 
 def try_out(
-    session: Session, proved: ProvedBundle, load: Load, watch: Stopwatch, on_progress: OnProgress
+    session: Session,
+    proved: ProvedBundle,
+    load: Load,
+    watch: Stopwatch,
+    on_progress: OnProgress,
+    meter: PowerMeter | None = None,
 ) -> Trial:
-    """Install without switching, compare with the host, measure.
+    """Install without switching, compare with the host, measure, with the host's meter if any.
 
     A model that crashes, hangs or gives other answers is a finding, not an error.
 
@@ -62,7 +86,7 @@ def try_out(
             compared = _replay(session, proved, load, on_progress)
             if compared.max_abs_diff is None or compared.max_abs_diff > compared.limit:
                 return Trial(bytes_sent=sent_bytes, parity=compared)
-            measurement = session.measure(_request(bundle, load), on_progress)
+            measurement = metering.measure(session, _request(bundle, load), meter, on_progress)
     except (TrialError, ModelError) as error:
         failure = TrialError(error.message, hint=error.hint)
         return Trial(bytes_sent=sent_bytes, parity=compared, failure=failure)
@@ -98,4 +122,8 @@ def _request(bundle: Bundle, load: Load) -> wire.Measure:
         idle_s=protocol.idle_seconds,
         sample_hz=load.sample_hz,
         timeout_s=protocol.timeout_seconds,
+        cpus=protocol.cpus,
+        cool_to_c=load.conditions.cool_to_c,
+        cool_limit_s=load.conditions.cool_limit_s,
+        pin_mhz=load.conditions.pin_mhz,
     )

@@ -1,7 +1,8 @@
 """What host and agent say to each other: one JSON object a line, at times raw bytes behind it.
 
 The host sends one request at a time; the agent answers with any number of ``Progress`` and then
-with one reply, ``Failed`` if it could not. A message whose ``payload_bytes`` is positive is
+with one reply, ``Failed`` if it could not. While the host waits it sends an empty line now and
+then, so that the agent knows of a link that died. A message whose ``payload_bytes`` is positive is
 followed by exactly that many raw bytes. The first message is the agent's ``Hello``; what a login
 shell prints before it is skipped.
 
@@ -14,17 +15,53 @@ device too: standard library, Python 3.8.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
+import threading
 import typing
-from dataclasses import dataclass
 
 PROTOCOL = 1
 MAX_LINE_BYTES = 64 << 20
 PREFIX = b'{"type": "'
+HEARTBEAT = b"\n"
+SILENT_STATUS = 75  # the agent's exit status when it has not heard of its host for too long
 
 
 class WireError(Exception):
     """The other side sent what is not a message."""
+
+
+_LAZY: typing.Set[type] = set()
+_READY: typing.Set[type] = set()
+_MAKING = threading.Lock()
+
+if typing.TYPE_CHECKING:
+    from dataclasses import dataclass
+else:
+
+    def dataclass(*, frozen: bool) -> typing.Callable[[type], type]:
+        """``dataclasses.dataclass`` once the class is used: all at once take a device a second."""
+        assert frozen  # noqa: S101 - messages are
+
+        def mark(kind: type) -> type:
+            def new(cls: type, *_values: object, **_fields: object) -> object:
+                _ready(cls)
+                return object.__new__(cls)
+
+            _LAZY.add(kind)
+            kind.__new__ = new
+            return kind
+
+        return mark
+
+
+def _ready(kind: typing.Any) -> None:
+    if kind in _READY:
+        return
+    with _MAKING:
+        if kind not in _READY:
+            dataclasses.dataclass(frozen=True)(kind)
+            _READY.add(kind)
 
 
 @dataclass(frozen=True)
@@ -47,8 +84,10 @@ class Done:
 class Failed:
     """The request failed.
 
-    ``kind`` is one of: busy, space, hash, missing, refused, io, crash, hang, memory, runtime,
-    model, internal. ``detail`` holds the last lines of a child's error output, or a signal's name.
+    ``kind`` is one of: busy, space, hash, missing, refused, io, crash, hang, memory, killed,
+    runtime, model, internal, wish. ``killed`` is a child, by someone else than the kernel.
+    ``detail`` holds the last lines of a child's error output, or a signal's name; of a ``wish``
+    that this device cannot grant (CPUs, a frequency), the mend.
     """
 
     kind: str
@@ -300,7 +339,11 @@ class Measure:
     Each of ``processes`` fresh children loads the model, warms up until stable (at least
     ``warmup_s``, at most ``warmup_max_s``), and then runs for at least ``runs``/``processes``
     inferences and ``seconds``/``processes``. ``idle_s`` of idle time is sampled before and after,
-    only when a power meter is found. ``sample_hz`` 0: no sampler.
+    only when a power meter is found, or ``idle_always``. ``sample_hz`` 0: no sampler.
+
+    Before each process the device cools down to ``cool_to_c``, if given, for ``cool_limit_s`` in
+    all; then it is measured as it is. ``cpus``: the only ones the children may use; none: all.
+    ``pin_mhz`` holds the frequency there (0: the highest that is allowed); None changes nothing.
     """
 
     model: str
@@ -315,6 +358,41 @@ class Measure:
     sample_hz: float = 10.0
     timeout_s: float = 600.0
     memory_mib: int = 0
+    cool_to_c: typing.Optional[float] = None
+    cool_limit_s: float = 300.0
+    cpus: typing.Tuple[int, ...] = ()
+    pin_mhz: typing.Optional[float] = None
+    idle_always: bool = False
+
+
+@dataclass(frozen=True)
+class Clock:
+    """What do your clocks say? Answered at once by ``ClockRead``."""
+
+
+@dataclass(frozen=True)
+class ClockRead:
+    """The device's monotonic clock, and its wall clock since 1970."""
+
+    monotonic_ns: int
+    wall_ns: int
+
+
+@dataclass(frozen=True)
+class HostMeter:
+    """A meter of the host's own; the host adds it to what the device measured.
+
+    ``reason``: why none of its readings can be used. ``offset_s``: the device's wall clock less the
+    host's, ``uncertainty_s``: half of the shortest round trip, ``drift_ppm``: how much faster the
+    device's clock ran over the run; its readings were moved accordingly.
+    """
+
+    source: str
+    coverage: str = "wall"
+    reason: str = ""
+    offset_s: typing.Optional[float] = None
+    uncertainty_s: typing.Optional[float] = None
+    drift_ppm: typing.Optional[float] = None
 
 
 @dataclass(frozen=True)
@@ -355,14 +433,15 @@ class Channel:
     ``quantity``: power_w, current_a, voltage_v, energy_j (cumulative, unwrapped), temperature_c,
     frequency_mhz.
     ``source``: driver and rail (``ina3221 VDD_IN``). ``coverage``: rail, module, board, battery or
-    package. ``total``: the channel that stands for the whole of its source (children are never
-    added to it).
+    package; wall for a meter of the host's. ``total``: the channel that stands for the whole of
+    its source (children are never added to it). ``shunt_ohm``: of the monitor's shunt, if known.
     """
 
     quantity: str
     source: str
     coverage: str = ""
     total: bool = False
+    shunt_ohm: typing.Optional[float] = None
 
 
 @dataclass(frozen=True)
@@ -373,6 +452,62 @@ class Span:
     start_ns: int
     end_ns: int
     process: int = -1
+
+
+@dataclass(frozen=True)
+class Cooled:
+    """How cooling down to ``target_c`` went, over all processes.
+
+    ``worst_c``: the warmest that one of them began at; None without a sensor. ``reached``: all
+    began at the target or below.
+    """
+
+    target_c: float
+    reached: bool
+    waited_s: float = 0.0
+    worst_c: typing.Optional[float] = None
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A group of CPUs with one clock, as it was while the model ran.
+
+    ``min_mhz`` and ``max_mhz`` are the limits that were set, ``hardware_*`` those of the chip,
+    ``base_mhz`` what an x86 holds without boost. ``core``: implementer and part of an ARM core
+    (``0x41/0xd08``), or a word. ``pinned``: edgeq held it at one frequency.
+    """
+
+    name: str
+    cpus: typing.Tuple[int, ...] = ()
+    governor: str = ""
+    driver: str = ""
+    core: str = ""
+    min_mhz: typing.Optional[float] = None
+    max_mhz: typing.Optional[float] = None
+    hardware_min_mhz: typing.Optional[float] = None
+    hardware_max_mhz: typing.Optional[float] = None
+    base_mhz: typing.Optional[float] = None
+    pinned: bool = False
+
+
+@dataclass(frozen=True)
+class Contention:
+    """What else the machine did while the children ran. Unknown is None.
+
+    ``busy_s`` and ``total_s`` are of the CPUs that the children could use, ``stolen_s`` what a
+    hypervisor gave to other machines of these, ``stalled_s`` the time that programs waited for
+    memory (PSI, some), ``swapped_bytes`` in and out. ``names`` and ``shares``: the busiest other
+    programs, and what each took of one core.
+    """
+
+    seconds: float
+    busy_s: typing.Optional[float] = None
+    total_s: typing.Optional[float] = None
+    stolen_s: typing.Optional[float] = None
+    stalled_s: typing.Optional[float] = None
+    swapped_bytes: typing.Optional[int] = None
+    names: typing.Tuple[str, ...] = ()
+    shares: typing.Tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -387,6 +522,8 @@ class Measured:
     over the run, ``cpu_child_s`` that of the measured children. ``clock_step_s``: wall against
     monotonic clock over the run.
     ``missing``: what was looked for and not found, {field: reason}.
+    ``cpus``: those that the children were held to; none: all. ``cores``: of which kinds those they
+    could use are, as in ``Policy``. ``notes``: sentences for the user.
     """
 
     payload_bytes: int
@@ -403,12 +540,20 @@ class Measured:
     clock_step_s: float = 0.0
     sampler_cpu_s: float = 0.0
     missing: typing.Dict[str, str] = dataclasses.field(default_factory=dict)
+    meter: typing.Optional[HostMeter] = None
+    cooled: typing.Optional[Cooled] = None
+    policies: typing.Tuple[Policy, ...] = ()
+    contention: typing.Optional[Contention] = None
+    cpus: typing.Tuple[int, ...] = ()
+    cores: typing.Tuple[str, ...] = ()
+    notes: typing.Tuple[str, ...] = ()
 
 
 Message = typing.Union[
     Hello, Done, Failed, Progress, Bye, Lock, Put, PutState, Get, Data, Unpack, Exists, Existing,
     Probe, Probed, Stage, Staged, Seal, Commit, Discard, Rollback, ListReleases, Releases,
     ReleaseList, Predict, Predicted, Measure, Measured,
+    Clock, ClockRead,
 ]  # fmt: skip
 _KINDS = {kind.__name__: kind for kind in typing.get_args(Message)}
 
@@ -474,6 +619,8 @@ class Decoder:
                     continue
                 line = mark + rest
             self._started = True
+            if not line:
+                continue
             message = decode(line)
             self._payload_left = getattr(message, "payload_bytes", 0)
             yield message
@@ -481,8 +628,8 @@ class Decoder:
 
 def _build(kind: typing.Any, value: typing.Any) -> typing.Any:
     """Make a dataclass from a dict, a tuple from a list, by the type hints."""
-    if dataclasses.is_dataclass(kind):
-        return _build_dataclass(kind, value)
+    if isinstance(kind, type) and kind in _LAZY:
+        return _build_message(kind, value)
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Union:
         return None if value is None else _build(args[0], value)
@@ -497,12 +644,17 @@ def _build(kind: typing.Any, value: typing.Any) -> typing.Any:
     raise WireError(f"expected {kind}, got {str(value)[:80]!r}")
 
 
-def _build_dataclass(kind: typing.Any, value: typing.Any) -> typing.Any:
+def _build_message(kind: typing.Any, value: typing.Any) -> typing.Any:
     if not isinstance(value, dict):
         raise WireError(f"{kind.__name__}: not an object")
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     known = {name: _build(hints[name], item) for name, item in value.items() if name in hints}
     try:
         return kind(**known)
     except TypeError as error:
         raise WireError(f"{kind.__name__}: {error}") from error
+
+
+@functools.lru_cache(maxsize=None)
+def _hints(kind: typing.Any) -> typing.Dict[str, typing.Any]:
+    return typing.get_type_hints(kind)

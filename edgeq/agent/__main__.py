@@ -1,4 +1,4 @@
-"""The agent's entry: ``serve`` for the host, ``child`` for itself."""
+"""The agent's entry: ``serve`` for the host, ``child`` and ``guard FOLDER`` for itself."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 import typing
 
 _USAGE = "usage: python3 -B AGENT.pyz serve\n"
+_GUARD_WORDS = 3
 
 
 def main(arguments: typing.Sequence[str]) -> int:
@@ -18,6 +19,12 @@ def main(arguments: typing.Sequence[str]) -> int:
         from edgeq.agent import child
 
         return child.main()
+    if len(arguments) == _GUARD_WORDS and arguments[1] == "guard":
+        from pathlib import Path
+
+        from edgeq.agent import guard
+
+        return guard.main(Path(arguments[2]))
     sys.stderr.write(_USAGE)
     return 2
 

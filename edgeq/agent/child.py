@@ -54,8 +54,9 @@ def _answer(
 
         return predict.run(request, runtimes.find(request.runtime.kind), on_progress), b""
     if isinstance(request, wire.Measure):
-        from edgeq.agent import bench
+        from edgeq.agent import affinity, bench
 
+        affinity.hold(request.cpus)  # before the runtime is imported: its threads inherit it
         return bench.run(request, runtimes.find(request.runtime.kind), on_progress, Path("/"))
     raise FailureError("internal", f"a child cannot do {request!r}")
 

@@ -67,7 +67,7 @@ def ask(
 
     Raises:
         FailureError: crash, hang, memory, internal, or what the child said.
-        HostGoneError: the host hung up meanwhile; the child is dead.
+        HostGoneError: the host went meanwhile; the child is dead.
     """
     child = _Child(_start(request, root, runtime), limits, on_progress)
     try:
@@ -145,6 +145,7 @@ class _Child:
                 else:
                     poller.unregister(descriptor)
                     del pipes[descriptor]
+            talk.require_host()
             self._check(deadline)
 
     def join(self) -> None:
@@ -200,7 +201,7 @@ class _Child:
         if now > self._oom_kills:
             return FailureError("memory", "the kernel killed the model's process for memory")
         message = "the model's process was killed (SIGKILL), by someone else than the kernel"
-        return FailureError("crash", message, "SIGKILL")
+        return FailureError("killed", message, "SIGKILL")
 
     def _pause_s(self, deadline: float) -> float:
         rest_s = max(0.0, deadline - time.monotonic())

@@ -51,6 +51,12 @@ class Installer:
         """May a file be put there? Only into a folder of this session's ``Stage``."""
         return path.parent in self._staged
 
+    def give_up(self, path: Path) -> None:
+        """There is no room for a file of a release: nor is what was gathered of it to take any."""
+        if self.accepts(path):
+            self._staged.remove(path.parent)
+            shutil.rmtree(str(path.parent))
+
     def remember(self, path: Path, stamp: files.Stamp, sha256: str) -> None:
         self._stamps[path] = (stamp, sha256)
 
@@ -70,12 +76,12 @@ class Installer:
         staging = model.folder / (STAGING + secrets.token_hex(8))
         self._disk.mkdir(model.releases)
         self._disk.mkdir(staging)
-        self._take_over(model, staging, request.files)
-        missing = tuple(file for file in request.files if not self._link(model, staging, file))
-        needed_bytes = sum(file.size_bytes - _part_bytes(staging, file) for file in missing)
         try:
+            self._take_over(model, staging, request.files)
+            missing = tuple(file for file in request.files if not self._link(model, staging, file))
+            needed_bytes = sum(file.size_bytes - _part_bytes(staging, file) for file in missing)
             files.require_space(staging, needed_bytes)
-        except FailureError:
+        except (FailureError, OSError):
             shutil.rmtree(str(staging))
             raise
         self._staged.add(staging)
@@ -134,10 +140,10 @@ class Installer:
             older = [name for name in state.good if name in names]
             model.switch(Switch(previous, older[-1] if older else ""))
         if bad in model.names() and bad not in {model.current, model.previous}:
+            model.drop(bad)  # first: it makes the room that the note may need
             state = model.state()
             good = tuple(name for name in state.good if name != bad)
             model.save(replace(state, good=good, trial="" if state.trial == bad else state.trial))
-            model.drop(bad)
         return _releases(request.model, model)
 
     def rollback(self, request: wire.Rollback) -> wire.Releases:

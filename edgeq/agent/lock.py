@@ -10,6 +10,8 @@ from pathlib import Path
 
 from edgeq.agent.ports import FailureError
 
+_WORDS_S = 0.1  # whoever has just taken it is about to write who that is
+
 
 class DeviceLock:
     """``<root>/lock``: held by flock, so the dead hold nothing; it says by whom."""
@@ -34,6 +36,7 @@ class DeviceLock:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
+            time.sleep(_WORDS_S)
             words = os.pread(descriptor, 400, 0).decode("utf-8", "replace").strip()
             os.close(descriptor)
             raise FailureError("busy", words or "someone else") from error

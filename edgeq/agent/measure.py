@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 import typing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeq import wire
-from edgeq.agent import cpu, meters, thermal
+from edgeq.agent import affinity, cpufreq, meters, pinning, thermal, throttle
 from edgeq.agent.children import Answer
+from edgeq.agent.cooling import Cooling
 from edgeq.agent.ports import FailureError, Sensor
 from edgeq.agent.sampler import Sampler
 from edgeq.agent.talk import Talk
+from edgeq.agent.watch import Watch
 
 Ask = typing.Callable[[wire.Measure], Answer]
 _XNNPACK_LINE = "Created TensorFlow Lite XNNPACK delegate for CPU"
@@ -31,56 +32,106 @@ class _Children:
 
 
 @dataclass(frozen=True)
-class _Load:
-    """The machine around the run. Unknown is None."""
+class Place:
+    """``machine``: "/" but for recorded trees. ``folder``: the agent's own."""
 
-    busy_s: float | None
-    total_s: float | None
-    child_s: float
-    contenders: tuple[str, ...]
-    clock_step_s: float
+    machine: Path
+    folder: Path
 
 
-def measure(request: wire.Measure, ask: Ask, talk: Talk, root: Path) -> tuple[wire.Measured, bytes]:
+def measure(
+    request: wire.Measure, ask: Ask, talk: Talk, place: Place
+) -> tuple[wire.Measured, bytes]:
     """Carry out a ``Measure`` whose paths are absolute; the payload belongs to the message.
 
     Raises:
-        FailureError: a child failed; see ``children.ask``.
+        FailureError: a child failed, see ``children.ask``; wish, for what this device cannot do.
         HostGoneError: the host hung up.
     """
     if request.processes < 1 or request.runs < 1:
         raise FailureError("refused", "measuring takes at least one process and one run")
+    affinity.check(request.cpus, place.machine)
+    cooling = Cooling(request.cool_to_c, request.cool_limit_s, talk, place.machine)
+    cooling.before_run()
+    with affinity.beside(request.cpus), pinning.held(
+        request.pin_mhz, request.cpus, place.folder, place.machine
+    ) as pinned:
+        measured, payload = _sampled(request, ask, talk, place.machine, cooling)
+        policies = _policies(pinned, place.machine)
+    cooled = cooling.result()
+    missing = {**measured.missing, **({"cooling": cooling.reason} if cooling.reason else {})}
+    return replace(
+        measured,
+        cooled=cooled,
+        policies=policies,
+        cpus=request.cpus,
+        cores=_cores(request.cpus, place.machine),
+        notes=(*measured.notes, *pinned.notes),
+        missing=missing,
+    ), payload
+
+
+def _sampled(
+    request: wire.Measure, ask: Ask, talk: Talk, root: Path, cooling: Cooling
+) -> tuple[wire.Measured, bytes]:
+    """The run, with everything that is read meanwhile."""
     sensors, missing = _sensors(root, request.sample_hz)
-    throttle_before = thermal.throttled(root)
+    flags = throttle.read(root)
     sampler = Sampler(sensors, request.sample_hz) if sensors else None
-    idle_s = request.idle_s if any(_is_power(sensor) for sensor in sensors) else 0.0
+    idle = request.idle_always or any(_is_power(sensor) for sensor in sensors)
+    idle_s = request.idle_s if idle else 0.0
     if sampler is not None:
         sampler.start()
     try:
         before = _idle("idle_before", idle_s, talk)
-        watch = _Watch(root)
-        children = _run_children(request, ask)
-        load = watch.stop()
+        watch = Watch(root, request.cpus)
+        passing: set[str] = set()
+
+        def between() -> None:
+            passing.update(_now(throttle.read(root)))
+            cooling.before_process()
+
+        children = _run_children(request, ask, between, watch)
+        last = throttle.read(root)
+        clock_step_s = watch.clock_step_s()
         after = _idle("idle_after", idle_s, talk)
     finally:
         samples = () if sampler is None else sampler.stop()
-    missing.update(_unknown(sampler, throttle_before, load))
+    times, contention = watch.cpu_s(), watch.contention()
+    missing.update(_unknown(sampler, flags, known=times is not None))
     return wire.Measured(
         payload_bytes=len(children.payload),
         processes=children.runs,
         spans=(*before, *children.spans, *after),
         channels=() if sampler is None else tuple(sensor.channel for sensor in sampler.sensors),
         samples=samples,
-        throttle_before=throttle_before,
-        throttle_after=thermal.throttled(root),
-        cpu_busy_s=load.busy_s,
-        cpu_total_s=load.total_s,
-        cpu_child_s=load.child_s,
-        contenders=load.contenders,
-        clock_step_s=load.clock_step_s,
+        throttle_before=flags.words,
+        throttle_after=None if last.words is None else (*last.words, *sorted(passing)),
+        cpu_busy_s=times[0] if times else None,
+        cpu_total_s=times[1] if times else None,
+        cpu_child_s=watch.child_s(),
+        contenders=contention.names,
+        clock_step_s=clock_step_s,
         sampler_cpu_s=0.0 if sampler is None else sampler.cpu_s,
         missing=missing,
+        contention=contention,
     ), children.payload
+
+
+def _cores(cpus: tuple[int, ...], root: Path) -> tuple[str, ...]:
+    kinds = cpufreq.cores(root)
+    chosen = (kind for cpu, kind in sorted(kinds.items()) if not cpus or cpu in cpus)
+    return tuple(dict.fromkeys(chosen))
+
+
+def _now(flags: throttle.Flags) -> typing.Iterator[str]:
+    """Those that stand at this moment and leave no trace."""
+    yield from (word for word in flags.words or () if not word.startswith("occurred:"))
+
+
+def _policies(pinned: pinning.Pinned, root: Path) -> tuple[wire.Policy, ...]:
+    found = cpufreq.policies(root)
+    return tuple(replace(one, pinned=one.name in pinned.policies) for one in found)
 
 
 def _sensors(root: Path, hz: float) -> tuple[list[Sensor], dict[str, str]]:
@@ -102,21 +153,21 @@ def _sensors(root: Path, hz: float) -> tuple[list[Sensor], dict[str, str]]:
     return sensors, missing
 
 
-def _unknown(
-    sampler: Sampler | None, throttle: tuple[str, ...] | None, load: _Load
-) -> dict[str, str]:
+def _unknown(sampler: Sampler | None, flags: throttle.Flags, *, known: bool) -> dict[str, str]:
     """Why a field is None, beyond what was known before the run."""
     lost = () if sampler is None else sampler.lost
     reasons = {sensor.channel.source: "its file does not open" for sensor in lost}
-    if throttle is None:
-        reasons["throttle"] = "no vcgencmd, no throttle counters in sysfs"
-    if load.busy_s is None:
+    if flags.words is None:
+        reasons["throttle"] = flags.reason
+    if not known:
         reasons["cpu"] = "/proc/stat cannot be read"
     return reasons
 
 
-def _run_children(request: wire.Measure, ask: Ask) -> _Children:
-    """Each fresh process has its share of the runs and seconds."""
+def _run_children(
+    request: wire.Measure, ask: Ask, between: typing.Callable[[], None], watch: Watch
+) -> _Children:
+    """Each fresh process has its share of the runs and seconds; ``between`` comes before each."""
     share = replace(
         request,
         processes=1,
@@ -125,7 +176,10 @@ def _run_children(request: wire.Measure, ask: Ask) -> _Children:
     )
     runs, spans, payloads = [], [], []
     for number in range(request.processes):
+        between()
+        watch.begin()
         answer = ask(share)
+        watch.end()
         if not isinstance(answer.message, wire.Measured):
             raise FailureError("internal", f"the model's process answered {answer.message!r}")
         (run,) = answer.message.processes
@@ -160,29 +214,3 @@ def _idle(phase: str, seconds: float, talk: Talk) -> tuple[wire.Span, ...]:
 
 def _is_power(sensor: Sensor) -> bool:
     return sensor.channel.quantity in {"power_w", "energy_j"}
-
-
-class _Watch:
-    """The machine's own counters, from now until ``stop``."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._processes = cpu.processes(root)
-        self._times = cpu.times(root)
-        self._child_s = _children_s()
-        self._wall_s, self._clock_s = time.time(), time.monotonic()
-
-    def stop(self) -> _Load:
-        seconds = time.monotonic() - self._clock_s
-        step_s = time.time() - self._wall_s - seconds
-        now = cpu.times(self._root)
-        busy_s = total_s = None
-        if self._times is not None and now is not None:
-            busy_s, total_s = now.since(self._times)
-        names = cpu.contenders(self._processes, cpu.processes(self._root), seconds)
-        return _Load(busy_s, total_s, _children_s() - self._child_s, names, step_s)
-
-
-def _children_s() -> float:
-    usage = os.times()
-    return usage.children_user + usage.children_system

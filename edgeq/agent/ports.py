@@ -30,6 +30,10 @@ class HostGoneError(Exception):
     """The host hung up; nobody is left to answer."""
 
 
+class HostSilentError(HostGoneError):
+    """It did not hang up, but is not heard any more."""
+
+
 def from_os_error(error: OSError) -> FailureError:
     """Translate what the operating system said about a file."""
     kind = "space" if error.errno in SPACE_ERRNOS else "io"
@@ -117,16 +121,38 @@ class RuntimeModule(typing.Protocol):
         """
 
 
+_LETTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_MOST = 1e19  # beyond 64 bits: no kernel's number, but a register that was not read
+
 Raw = typing.Tuple[bytes, ...]
+
+
+class Slow(typing.Protocol):
+    """A source that is no file: a program's output, say. It has a thread and a rate of its own.
+
+    ``cpu_s``: what reading it has cost so far, beyond the thread's own time.
+    """
+
+    cpu_s: float
+
+    def __call__(self) -> bytes:
+        """One reading; empty when there is none."""
 
 
 @dataclass(frozen=True)
 class Sensor:
-    """One channel of the sampler: the files to read, and how their rows become values."""
+    """One channel of the sampler: the files to read, and how their rows become values.
+
+    ``slow``: the source of the one raw value, instead of files. ``clock``: when each row was
+    measured, in seconds of a clock with any zero, where the source says that itself; rows of the
+    same moment are one reading.
+    """
 
     channel: wire.Channel
     files: tuple[Path, ...]
     parse: typing.Callable[[typing.Sequence[Raw]], list[float | None]]
+    slow: Slow | None = None
+    clock: typing.Callable[[Raw], float | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -145,15 +171,14 @@ def each(
 
 
 def number(text: bytes) -> float | None:
-    """The number a sysfs file begins with, None if it does not; JetPack 4 may append a unit."""
-    words = text.split(None, 1)
-    digits = (
-        words[0].rstrip(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") if words else b""
-    )
+    """The number a sysfs file begins with, None if it is none; JetPack 4 may append a unit."""
+    words = text.strip(b" \t\r\n\0").split(None, 1)
+    digits = words[0].rstrip(_LETTERS) if words else b""
     try:
-        return float(digits)
+        value = float(digits if b"_" not in digits else b"")
     except ValueError:
         return None
+    return value if abs(value) < _MOST else None
 
 
 def text_of(path: Path) -> str:
@@ -162,3 +187,13 @@ def text_of(path: Path) -> str:
         return path.read_bytes().decode("utf-8", "replace").strip().strip("\0")
     except OSError:
         return ""
+
+
+def numbered(folder: Path, prefix: str) -> list[Path]:
+    """The entries ``<prefix><number>`` in their numbers' order."""
+    found = [
+        (int(path.name[len(prefix) :]), path)
+        for path in folder.glob(prefix + "*")
+        if path.name[len(prefix) :].isdigit()
+    ]
+    return [path for _, path in sorted(found)]

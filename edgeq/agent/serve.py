@@ -11,12 +11,13 @@ import contextlib
 import os
 import signal
 import sys
+import time
 import typing
 from dataclasses import replace
 from pathlib import Path
 
 from edgeq import __version__, wire
-from edgeq.agent import children, files
+from edgeq.agent import children, files, guard
 from edgeq.agent.durable import Disk
 from edgeq.agent.install import STALE_S, Installer
 from edgeq.agent.layout import (
@@ -30,7 +31,7 @@ from edgeq.agent.layout import (
     require_content,
 )
 from edgeq.agent.lock import DeviceLock
-from edgeq.agent.ports import FailureError, HostGoneError, from_os_error
+from edgeq.agent.ports import FailureError, HostGoneError, HostSilentError, from_os_error
 from edgeq.agent.talk import Talk
 
 _Handler = typing.Callable[[typing.Any], typing.Optional[wire.Message]]
@@ -38,8 +39,8 @@ _ENGINE_LIFE_S = 30 * 86400.0  # TensorRT's, which it makes again
 _OPEN_FOLDERS = ("agents", "runtimes", "scratch")
 
 
-def main() -> int:
-    """Serve the host on standard input and output."""
+def main(machine: Path = Path("/")) -> int:
+    """Serve the host on standard input and output; ``machine``: where /sys and /proc are."""
     sink = os.dup(1)
     os.dup2(2, 1)  # standard output belongs to the wire; prints go to standard error
     os.umask(0o077)
@@ -54,7 +55,9 @@ def main() -> int:
         return 1
     try:
         disk = Disk(int(os.environ.get("EDGEQ_FAULT_AT", "0")))
-        return Session(Layout(root, scratch.folder), talk, disk).run()
+        return Session(Layout(root, scratch.folder), talk, disk, machine).run()
+    except HostSilentError:
+        return wire.SILENT_STATUS
     except HostGoneError:
         return 1
     finally:
@@ -68,8 +71,10 @@ def _leave(number: int, _frame: object) -> None:
 class Session:
     """One host's talk with this agent."""
 
-    def __init__(self, layout: Layout, talk: Talk, disk: Disk) -> None:
+    def __init__(self, layout: Layout, talk: Talk, disk: Disk, machine: Path) -> None:
         self._layout = layout
+        self._machine = machine
+        self._notes: tuple[str, ...] = ()
         self._talk = talk
         self._disk = disk
         self._lock = DeviceLock(layout.root)
@@ -85,6 +90,7 @@ class Session:
             wire.Probe: self._probe,
             wire.Predict: self._predict,
             wire.Measure: self._measure,
+            wire.Clock: self._clock,
             wire.Stage: self._stage,
             wire.Seal: self._seal,
             wire.Commit: self._commit,
@@ -99,6 +105,8 @@ class Session:
         Raises:
             HostGoneError: it hung up in the middle of a request.
         """
+        with contextlib.suppress(OSError):
+            self._notes = guard.recover(self._layout.root)
         try:
             return self._serve()
         finally:
@@ -164,7 +172,8 @@ class Session:
             self._require_lock()
             if not self._installer.accepts(path):
                 raise FailureError("refused", f"{request.path!r} is no place for a file")
-        self._upload = files.begin(path, request, self._disk)
+        with self._room_for(path):
+            self._upload = files.begin(path, request, self._disk)
         if self._upload is None:
             return wire.PutState(have_bytes=request.size_bytes, complete=True)
         have_bytes = self._upload.have_bytes
@@ -174,9 +183,21 @@ class Session:
         upload, self._upload = self._upload, None
         if upload is None:
             raise FailureError("refused", "data without a file to put it in")
-        stamp = files.receive(upload, request, self._talk, self._disk)
+        with self._room_for(upload.path):
+            stamp = files.receive(upload, request, self._talk, self._disk)
         self._installer.remember(upload.path, stamp, upload.sha256)
         return wire.Done()
+
+    @contextlib.contextmanager
+    def _room_for(self, path: Path) -> typing.Iterator[None]:
+        """What was gathered of a release goes when the disk is too full for the rest of it."""
+        try:
+            yield
+        except (FailureError, OSError) as error:
+            failure = error if isinstance(error, FailureError) else from_os_error(error)
+            if failure.kind == "space":
+                self._installer.give_up(path)
+            raise
 
     def _get(self, request: wire.Get) -> None:
         files.send(self._layout.readable(request.path), self._talk)
@@ -214,7 +235,7 @@ class Session:
         return self._ask(inner, request.runtime, limits).message
 
     def _measure(self, request: wire.Measure) -> None:
-        from edgeq.agent.measure import measure  # as above
+        from edgeq.agent.measure import Place, measure  # as above
 
         readable = self._layout.readable
         inner = replace(
@@ -227,9 +248,13 @@ class Session:
             inner,
             lambda part: self._ask(part, request.runtime, limits),
             self._talk,
-            Path("/"),
+            Place(self._machine, self._layout.root),
         )
-        self._talk.send(measured, payload)
+        notes, self._notes = self._notes, ()
+        self._talk.send(replace(measured, notes=(*notes, *measured.notes)), payload)
+
+    def _clock(self, _: wire.Clock) -> wire.Message:
+        return wire.ClockRead(monotonic_ns=time.monotonic_ns(), wall_ns=time.time_ns())
 
     def _stage(self, request: wire.Stage) -> wire.Message:
         self._require_lock()
@@ -237,7 +262,8 @@ class Session:
 
     def _seal(self, request: wire.Seal) -> wire.Message:
         self._require_lock()
-        self._installer.seal(request)
+        with self._room_for(self._layout.root / request.folder / request.release):
+            self._installer.seal(request)
         return wire.Done()
 
     def _commit(self, request: wire.Commit) -> wire.Message:

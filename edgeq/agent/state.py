@@ -89,26 +89,23 @@ class ModelFolder:
             self._finish(to)
 
     def recover(self) -> None:
-        """Bring an interrupted change to one of its two ends, and sweep up."""
-        pending = self.state().pending
-        if pending is not None and self.current == pending.current:
-            self._finish(pending)
-        elif pending is not None:
-            self.save(replace(self.state(), pending=None))
-        self._end_trial()
+        """Bring an interrupted change to one of its two ends, and sweep up.
+
+        What makes room comes before what may need some: the disk can be full. A trial whose session
+        is over was not passed.
+        """
+        state = self.state()
+        if state.pending is not None and self.current == state.pending.current:
+            self._finish(state.pending)
+            state = self.state()
         for path in [*self.folder.iterdir(), *(self.releases.iterdir() if self.names() else ())]:
             if path.name.startswith(_LEFTOVERS):
                 _delete(path)
-
-    def _end_trial(self) -> None:
-        """A trial whose session is over was not passed."""
-        state = self.state()
-        if not state.trial:
-            return
-        self.save(replace(state, trial=""))
         kept = {self.current, self.previous, *state.good}
         if state.trial in set(self.names()) - kept:
             self.drop(state.trial)
+        if state.pending is not None or state.trial:
+            self.save(replace(state, pending=None, trial=""))
 
     def drop(self, release: str) -> None:
         """Remove a release that nothing refers to: out of sight at once, then bit by bit."""

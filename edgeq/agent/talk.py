@@ -5,12 +5,15 @@ from __future__ import annotations
 import fcntl
 import os
 import select
+import time
 
 from edgeq import wire
-from edgeq.agent.ports import HostGoneError
+from edgeq.agent.ports import HostGoneError, HostSilentError
 
 IDLE_LIMIT_S = 120.0  # a host asks on at once; it fetches a runtime in between at most
-STALL_LIMIT_S = 60.0  # a payload that stands still: the link is dead, whatever TCP says
+# A host that waits for an answer is heard every 5 s; else the link is dead, whatever TCP says.
+SILENCE_LIMIT_S = 25.0
+STALL_LIMIT_S = 25.0  # the same for a payload that stands still
 PIECE_BYTES = 1 << 18
 _PIPE_BYTES = 1 << 20
 _F_SETPIPE_SZ = 1031  # linux/fcntl.h; Python names it from 3.10 on
@@ -25,9 +28,12 @@ class Talk:
         self._source = source
         self._sink = sink
         self._buffer = bytearray()
+        self._heard_s = time.monotonic()
+        self._stalled = False
         self.payload_left = 0
         for end in (source, sink):
             _widen(end)
+        os.set_blocking(sink, False)
 
     def receive(self) -> wire.Message | None:
         """The next request; None when the host closed the stream or said nothing for two minutes.
@@ -37,8 +43,11 @@ class Talk:
         """
         while True:
             end = self._buffer.find(b"\n")
-            if end >= 0:
+            if end > 0:
                 break
+            if end == 0:
+                del self._buffer[:1]  # a sign of life
+                continue
             if len(self._buffer) > wire.MAX_LINE_BYTES:
                 raise wire.WireError(f"a line over {wire.MAX_LINE_BYTES} bytes")
             if not select.select([self._source], [], [], IDLE_LIMIT_S)[0]:
@@ -47,6 +56,7 @@ class Talk:
             if not chunk:
                 return None
             self._buffer += chunk
+        self._heard_s = time.monotonic()
         message = wire.decode(bytes(self._buffer[:end]))
         del self._buffer[: end + 1]
         self.payload_left = getattr(message, "payload_bytes", 0)
@@ -68,15 +78,17 @@ class Talk:
         if filled:
             piece[:filled] = self._buffer[:filled]
             del self._buffer[:filled]
-        while filled < wanted:
+        while filled < wanted and not self._stalled:
             if not select.select([self._source], [], [], STALL_LIMIT_S)[0]:
+                self._stalled = True
                 break
             count = os.readv(self._source, [piece[filled:wanted]])
             if not count:
                 break
             filled += count
         if wanted and not filled:
-            raise HostGoneError
+            raise HostSilentError if self._stalled else HostGoneError
+        self._heard_s = time.monotonic()
         self.payload_left -= filled
         return filled
 
@@ -101,6 +113,8 @@ class Talk:
             while view:
                 try:
                     view = view[os.write(self._sink, view) :]
+                except BlockingIOError:
+                    self._wait_for_room()
                 except (BrokenPipeError, ConnectionResetError) as error:
                     raise HostGoneError from error
 
@@ -116,6 +130,9 @@ class Talk:
         while sent < size_bytes:
             try:
                 count = os.sendfile(self._sink, source, sent, size_bytes - sent)
+            except BlockingIOError:
+                self._wait_for_room()
+                continue
             except OSError as error:
                 raise HostGoneError from error
             if not count:
@@ -123,25 +140,49 @@ class Talk:
             sent += count
 
     def watch(self, poller: select.poll) -> None:
-        """Let a poller wake up when the host hangs up; see ``is_hang_up``."""
-        poller.register(self._source, _RDHUP)
+        """Let a poller wake up when the host hangs up or is heard; see ``is_hang_up``."""
+        poller.register(self._source, select.POLLIN | _RDHUP)
 
     def is_hang_up(self, descriptor: int, event: int) -> bool:
-        return descriptor == self._source and bool(
-            event & (_RDHUP | select.POLLHUP | select.POLLERR)
-        )
+        """Whether an event says that the host is gone; what it says otherwise is kept."""
+        if descriptor != self._source:
+            return False
+        if event & (_RDHUP | select.POLLHUP | select.POLLERR):
+            return True
+        chunk = os.read(self._source, _LINE_READ_BYTES)
+        self._buffer += chunk
+        self._heard_s = time.monotonic()
+        return not chunk
+
+    def require_host(self) -> None:
+        """Call it after a poller's events were looked at.
+
+        Raises:
+            HostGoneError: nothing was heard of the host for too long.
+        """
+        if time.monotonic() - self._heard_s > SILENCE_LIMIT_S:
+            raise HostSilentError
 
     def wait(self, seconds: float) -> None:
-        """Sleep, unless the host hangs up.
+        """Sleep, unless the host goes.
 
         Raises:
             HostGoneError: it did.
         """
         poller = select.poll()
         self.watch(poller)
-        events: list[tuple[int, int]] = poller.poll(seconds * 1000.0)
-        if any(self.is_hang_up(*event) for event in events):
-            raise HostGoneError
+        end_s = time.monotonic() + seconds
+        left_s = seconds
+        while left_s > 0:
+            events: list[tuple[int, int]] = poller.poll(min(left_s, 1.0) * 1000.0)
+            if any(self.is_hang_up(*event) for event in events):
+                raise HostGoneError
+            self.require_host()
+            left_s = end_s - time.monotonic()
+
+    def _wait_for_room(self) -> None:
+        if not select.select([], [self._sink], [], STALL_LIMIT_S)[1]:
+            raise HostSilentError
 
 
 def _widen(descriptor: int) -> None:

@@ -15,7 +15,7 @@ from edgeq import wire
 from edgeq.agent.durable import Disk
 from edgeq.agent.files import require_space
 from edgeq.agent.layout import UNPACKING
-from edgeq.agent.ports import FailureError
+from edgeq.agent.ports import FailureError, from_os_error
 
 _MOST_BYTES = 2 << 30
 _MOST_MEMBERS = 100_000
@@ -43,6 +43,11 @@ def unpack(archive: Path, into: Path, disk: Disk, on_progress: OnProgress) -> No
             disk.rename(fresh, into)
         except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
             raise FailureError("refused", f"{archive.name}: {error}") from error
+        except (OSError, FailureError) as error:
+            failure = error if isinstance(error, FailureError) else from_os_error(error)
+            if failure.kind == "space":  # then it is not to take any
+                disk.unlink(archive)
+            raise
         finally:
             shutil.rmtree(str(fresh), ignore_errors=True)
     disk.unlink(archive)

@@ -9,6 +9,7 @@ import typer
 
 import edgeq
 from edgeq.cli import (
+    arguments,
     convert,
     deploy,
     devices,
@@ -35,6 +36,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("qat")(qat.qat)
 app.command("inspect")(inspect.inspect)
 app.add_typer(devices.app, name="devices")
+app.command("doctor")(devices.doctor)
 app.add_typer(environments.app, name="environments")
 app.add_typer(profiles.app, name="profiles")
 app.add_typer(runs.app, name="runs")
@@ -65,7 +67,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
-        app(prog_name="edgeq")
+        app(arguments.with_values(sys.argv[1:]), prog_name="edgeq")
     except EdgeqError as error:
         sys.stdout.flush()
         typer.echo(f"edgeq: {_printable(error.message)}", err=True)

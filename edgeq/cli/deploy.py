@@ -41,6 +41,12 @@ def deploy(
         float | None, typer.Option(help="At least so many seconds of them.", min=0)
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Default: the profile's.", min=1)] = None,
+    meter: words.Meter = None,
+    cool_to: words.CoolTo = None,
+    cool_limit: words.CoolLimit = None,
+    pin_frequency: words.PinFrequency = None,
+    cpus: words.Cpus = None,
+    benchmark_model: words.BenchmarkModel = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be sent and changed; change nothing.")
     ] = False,
@@ -82,6 +88,12 @@ def deploy(
         runs=runs,
         duration_s=duration,
         threads=threads,
+        cool_to_c=cool_to,
+        cool_limit_s=cool_limit,
+        pin_frequency=pin_frequency,
+        cpus=cpus,
+        meter=meter,
+        benchmark_model=benchmark_model,
     )
     if dry_run:
         _rehearse(model, target, wishes, json)
@@ -93,11 +105,17 @@ def _run(model: Path, target: "Target", wishes: "Wishes", json: str | None) -> "
     from edgeq.cli import render
     from edgeq.cli.progress import Steps
     from edgeq.cli.wishes import deploy_job, tools
-    from edgeq.deploy import deploy
+
+    if target.profile.profile.runtime.native:
+        from edgeq.native.deploy import deploy
+    else:
+        from edgeq.deploy import deploy
 
     job = deploy_job(model, target, wishes)
     with Steps() as steps:
-        result = deploy(job, tools(target, f"deploys {job.prepare.labels.name}"), steps.line)
+        result = deploy(
+            job, tools(target, f"deploys {job.prepare.labels.name}", wishes.meter), steps.line
+        )
     render.result(result, json)
     return result
 
@@ -106,7 +124,11 @@ def _rehearse(model: Path, target: "Target", wishes: "Wishes", json: str | None)
     from edgeq.cli import rehearsal
     from edgeq.cli.progress import Steps
     from edgeq.cli.wishes import deploy_job, tools
-    from edgeq.rehearse import rehearse
+
+    if target.profile.profile.runtime.native:
+        from edgeq.native.rehearse import rehearse
+    else:
+        from edgeq.rehearse import rehearse
 
     job = deploy_job(model, target, wishes)
     with Steps() as steps:

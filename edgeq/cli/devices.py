@@ -9,6 +9,7 @@ from edgeq.cli import words
 
 if TYPE_CHECKING:
     from edgeq.core.inventory import Device
+    from edgeq.core.profile import NamedProfile
 
 app = typer.Typer(help="Your machines.", rich_markup_mode=None, no_args_is_help=True)
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The device's name.")]
@@ -20,8 +21,14 @@ def add(
     name: Name,
     profile: Annotated[str, typer.Option(help="What kind it is; edgeq profiles list.")],
     host: Annotated[
-        str, typer.Option(metavar="USER@HOST[:PORT]", help="Or a name in ~/.ssh/config.")
-    ],
+        str | None,
+        typer.Option(
+            metavar="USER@HOST[:PORT]",
+            help="Or a name in ~/.ssh/config; HOST[:PORT] of a phone on Wi-Fi.",
+        ),
+    ] = None,
+    serial: Annotated[str | None, typer.Option(help="Of a phone, as adb devices shows it.")] = None,
+    benchmark_model: words.BenchmarkModel = None,
     identity: words.Identity = None,
     python: Annotated[
         str | None, typer.Option(help="Python on the device; default: the best one found.")
@@ -29,13 +36,18 @@ def add(
     fingerprint: words.Fingerprint = None,
     accept_new: words.AcceptNew = False,
 ) -> None:
-    """Pin a machine's host key and remember the machine."""
+    """Pin a machine's host key, or a phone's serial number, and remember it."""
     from edgeq import devices, places, registry
     from edgeq.cli import jobs
     from edgeq.errors import UsageError
     from edgeq.transports import ssh
 
     kind = registry.profile(profile)
+    if kind.profile.access.transport == "adb":
+        _add_phone(name, kind, serial=serial, host=host, benchmark_model=benchmark_model)
+        return
+    if serial or benchmark_model:
+        raise UsageError("--serial and --benchmark-model go with a profile for adb")
     if kind.profile.access.transport != "ssh":
         raise UsageError(
             f"the profile {kind.name} is this machine and needs no adding",
@@ -45,6 +57,8 @@ def add(
         raise UsageError(f"{name} means this machine", hint="take another name for the device")
     where = places.find(os.environ)
     devices.require_new(where, name)
+    if host is None:
+        raise UsageError("--host is missing", hint="--host USER@HOST[:PORT]")
     device = jobs.remote(name, profile, host, identity)
     transport = ssh.make(default_port=kind.profile.access.port)
     shown = transport.scan(device)
@@ -87,12 +101,18 @@ def show(name: Name, json: AsJson = False) -> None:
         return
     from edgeq.cli import render
 
+    shown = [("device", device.name), ("profile", device.profile), ("address", _address(device))]
+    if device.transport == "adb":
+        shown += [
+            ("serial number", device.hardware or "it tells none"),
+            ("benchmark_model", device.benchmark_model or "the profile's, or the one there"),
+        ]
+        render.fields(shown)
+        return
     key = HostKey.parse(device.host_key, name) if device.host_key else None
     render.fields(
         (
-            ("device", device.name),
-            ("profile", device.profile),
-            ("address", _address(device)),
+            *shown,
             ("identity", device.identity or "agent, ~/.ssh/config, default keys"),
             ("python", device.python or "best one found"),
             ("host key", f"{key.type} {key.fingerprint}" if key else None),
@@ -105,8 +125,9 @@ def remove(name: Name) -> None:
     """Forget a device and its pinned key; nothing on the device changes."""
     from edgeq import devices, places
 
-    devices.remove(places.find(os.environ), name)
-    typer.echo(f"removed {name}; on the device ~/.edgeq stays: delete it there if it is not wanted")
+    removed = devices.remove(places.find(os.environ), name)
+    folder = "/data/local/tmp/edgeq" if removed.transport == "adb" else "~/.edgeq"
+    typer.echo(f"removed {name}; on the device {folder} stays: delete it there if it is not wanted")
 
 
 @app.command()
@@ -117,13 +138,16 @@ def doctor(
     """Examine a device: what it is, what it lacks, what edgeq does about it; changes nothing."""
     from contextlib import closing
 
-    from edgeq import doctor as examination
     from edgeq import places
     from edgeq.cli import diagnosis, jobs
 
     target = jobs.target(name)
+    if target.profile.profile.runtime.native:
+        from edgeq.native.doctor import examine
+    else:
+        from edgeq.doctor import examine
     with closing(target.transport.connect(target.device)) as link:
-        found = examination.examine(link, target.device, target.profile, places.find(os.environ))
+        found = examine(link, target.device, target.profile, places.find(os.environ))
     if json:
         typer.echo(found.model_dump_json(indent=2))
     else:
@@ -132,9 +156,30 @@ def doctor(
         raise typer.Exit(1)
 
 
+def _add_phone(
+    name: str,
+    kind: "NamedProfile",
+    *,
+    serial: str | None,
+    host: str | None,
+    benchmark_model: str | None,
+) -> None:
+    from edgeq import devices, places
+    from edgeq.cli import phones
+
+    where = places.find(os.environ)
+    devices.require_new(where, name)
+    found = phones.find(name, kind, serial=serial, host=host, benchmark_model=benchmark_model)
+    devices.add(where, found)
+    own = f", serial number {found.hardware}" if found.hardware else ""
+    typer.echo(f"added {name}: {kind.name} at {found.serial}{own}")
+
+
 def _address(device: "Device") -> str:
     if device.transport == "local":
         return "this machine"
+    if device.transport == "adb":
+        return f"adb {device.serial}"
     user = f"{device.user}@" if device.user else ""
     port = f":{device.port}" if device.port else ""
     return f"{user}{device.host}{port}"

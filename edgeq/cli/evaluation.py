@@ -78,7 +78,13 @@ def _target(asked: Asked) -> Target | None:
         return None
     if asked.device is None:
         raise UsageError("--on-device needs --device NAME", hint="edgeq devices list")
-    return jobs.target(asked.device, host=asked.host, identity=asked.identity, trust=asked.hosts)
+    target = jobs.target(asked.device, host=asked.host, identity=asked.identity, trust=asked.hosts)
+    if target.profile.profile.runtime.native:
+        raise UsageError(
+            f"--on-device needs Python there, and {target.device.name} runs benchmark_model",
+            hint="leave it out: the artifact is evaluated here",
+        )
+    return target
 
 
 def _job(asked: Asked, target: Target | None) -> EvaluateJob:

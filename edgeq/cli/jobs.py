@@ -13,7 +13,7 @@ from edgeq.core.inventory import Device
 from edgeq.core.profile import NamedProfile
 from edgeq.errors import HostKeyError, UsageError
 from edgeq.ports import Transport
-from edgeq.transports import local, ssh, ssh_route
+from edgeq.transports import adb, local, ssh, ssh_route
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +35,8 @@ class Target:
     def transport(self) -> Transport:
         if self.device.transport == "local":
             return local.make()
+        if self.device.transport == "adb":
+            return adb.make()
         return ssh.make(default_port=self.profile.profile.access.port)
 
 
@@ -66,12 +68,22 @@ def target(
         if profile.profile.access.transport == "local":
             device = Device(name=profile.name, profile=name, transport="local")
             return Target(device=device, profile=profile)
+        if profile.profile.access.transport == "adb":
+            raise UsageError(
+                f"{name} is a profile, and no device of that name was added",
+                hint=f"edgeq devices add {profile.name} --profile {name} --serial SERIAL"
+                " (adb devices shows it)",
+            )
     return Target(device=devices.find(inventory, name, profiles), profile=profiles[name])
 
 
 def one_off(profile: str, host: str, identity: Path | None, trust: Trust) -> Target:
     """A machine that is not in the inventory; the user's known_hosts may vouch for it."""
     kind = registry.profile(profile)
+    if kind.profile.access.transport == "adb":
+        from edgeq.cli import phones
+
+        return Target(device=phones.find("one-off", kind, serial=None, host=host), profile=kind)
     if kind.profile.access.transport != "ssh":
         raise UsageError(f"the profile {kind.name} is this machine; --host does not go with it")
     device = remote(_one_off_name(host), profile, host, identity)

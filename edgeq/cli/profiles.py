@@ -5,11 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgeq.cli import detect
+
 if TYPE_CHECKING:
     from edgeq.core.profile import NamedProfile
 
 app = typer.Typer(help="Kinds of devices.", rich_markup_mode=None, no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+app.command("detect")(detect.detect)
 
 
 @app.command("list")

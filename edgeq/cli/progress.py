@@ -13,6 +13,9 @@ from edgeq.ports import OnProgress
 _MIB = 1 << 20
 # Phases that count bytes.
 _BYTES = frozenset({"push"})
+# A phase that counts tenths of degrees down to its total.
+_COOLING = "cool down"
+_SAID_EVERY_TENTHS = 50
 
 
 class Steps:
@@ -46,9 +49,8 @@ class Steps:
             with self._lock:
                 if self._live:
                     self._show(name, phase, done, total)
-                elif (name, phase) not in self._said and not self._quiet:
-                    self._said.add((name, phase))
-                    print(f"{name}: {phase}", file=sys.stderr, flush=True)  # noqa: T201 - stderr
+                elif not self._quiet:
+                    self._say(name, _plain(phase, done, total), _step(phase, done))
 
         return report
 
@@ -59,6 +61,11 @@ class Steps:
                 self._bar.console.print(text, markup=False, highlight=False)
             elif not self._quiet:
                 print(text, file=sys.stderr, flush=True)  # noqa: T201 - stderr
+
+    def _say(self, name: str, text: str, step: str) -> None:
+        if (name, step) not in self._said:
+            self._said.add((name, step))
+            print(f"{name}: {text}", file=sys.stderr, flush=True)  # noqa: T201 - stderr
 
     def _show(self, name: str, phase: str, done: int, total: int) -> None:
         """A phase that comes again, as with each measuring process, has its one bar again."""
@@ -73,6 +80,8 @@ class Steps:
             self._bar.reset(task, total=total or None)
             self._active[name] = task
         amount = _amount(phase, done, total)
+        if phase == _COOLING:
+            done = total = 0  # how long it will take is not known
         self._bar.update(task, completed=done, total=total or None, amount=amount)
         if total and done >= total:
             self._bar.stop_task(task)
@@ -97,7 +106,19 @@ class Steps:
         self._bar.stop()
 
 
+def _plain(phase: str, done: int, total: int) -> str:
+    amount = _amount(phase, done, total) if phase == _COOLING else ""
+    return f"{phase}: {amount}" if amount else phase
+
+
+def _step(phase: str, done: int) -> str:
+    """What is said once: a phase, and every five degrees of cooling."""
+    return f"{phase} {done // _SAID_EVERY_TENTHS}" if phase == _COOLING else phase
+
+
 def _amount(phase: str, done: int, total: int) -> str:
+    if phase == _COOLING:
+        return f"{done / 10:.1f} to {total / 10:g} °C"
     if not total:
         return ""
     if phase in _BYTES and total >= _MIB:

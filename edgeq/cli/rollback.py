@@ -20,9 +20,12 @@ def rollback(
 
     from edgeq.cli import jobs
     from edgeq.cli.wishes import tools
-    from edgeq.releases import rollback as go_back
 
     target = jobs.target(device)
+    if target.profile.profile.runtime.native:
+        from edgeq.native.releases import rollback as go_back
+    else:
+        from edgeq.releases import rollback as go_back
     done = go_back(target.device, target.profile, tools(target, "rolls back"), name)
     if json:
         typer.echo(dumps(asdict(done)))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 from edgeq import places, registry, sources
+from edgeq.cli import conditions
 from edgeq.cli.jobs import Target
 from edgeq.convert import ConvertJob
 from edgeq.core import bundle as bundles
@@ -20,6 +21,7 @@ from edgeq.core.profile import Format, NamedProfile, Precision
 from edgeq.deploy import DeployJob, Tools
 from edgeq.errors import BundleError, ModelError, UsageError
 from edgeq.package import Labels
+from edgeq.ports import PowerMeter
 from edgeq.prepare import PrepareJob
 from edgeq.search.trials import DEFAULT_CONFIDENCE, DEFAULT_SECONDS, SearchWish
 from edgeq.stores import sqlite
@@ -27,6 +29,7 @@ from edgeq.stores import sqlite
 BUNDLE_SUFFIX = ".edgeq"
 AUTO = "auto"
 _NAME_CHARACTERS = 64
+_OF_FILES = frozenset({"csv", "spl"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +56,12 @@ class Wishes:
     runs: int | None = None
     duration_s: float | None = None
     threads: int | None = None
+    cool_to_c: float | None = None
+    cool_limit_s: float | None = None
+    pin_frequency: str | None = None
+    cpus: str | None = None
+    meter: str | None = None
+    benchmark_model: str | None = None
 
 
 def check_model(model: Path) -> None:
@@ -116,7 +125,11 @@ def prepare_job(model: Path, profile: NamedProfile, wishes: Wishes) -> PrepareJo
 def deploy_job(model: Path, target: Target, wishes: Wishes) -> DeployJob:
     """The whole; raises as ``prepare_job`` does."""
     protocol = target.profile.profile.run
-    changes = {"runs": wishes.runs, "seconds": wishes.duration_s}
+    changes: dict[str, object] = {
+        "runs": wishes.runs,
+        "seconds": wishes.duration_s,
+        "cpus": None if wishes.cpus is None else conditions.cpus(wishes.cpus),
+    }
     wished = {key: value for key, value in changes.items() if value is not None}
     return DeployJob(
         prepare=prepare_job(model, target.profile, wishes),
@@ -124,11 +137,18 @@ def deploy_job(model: Path, target: Target, wishes: Wishes) -> DeployJob:
         profile=target.profile,
         protocol=protocol.model_copy(update=wished),
         threads=wishes.threads,
+        conditions=conditions.of(wishes.cool_to_c, wishes.cool_limit_s, wishes.pin_frequency),
+        benchmark_model=wishes.benchmark_model,
     )
 
 
-def tools(target: Target, what: str) -> Tools:
-    """The adapters of this user and machine; ``what`` is for others who find the device busy."""
+def tools(target: Target, what: str, meter: str | None = None) -> Tools:
+    """The adapters of this user and machine; ``what`` is for others who find the device busy.
+
+    Raises:
+        UsageError: there is no such kind of meter.
+        MeterError: its file or its package is not there.
+    """
     where = places.find(os.environ)
     now = datetime.now(UTC)
     return Tools(
@@ -139,7 +159,16 @@ def tools(target: Target, what: str) -> Tools:
         holder=f"{_user()}@{socket.gethostname()} {what}",
         run_id=report.run_id(now, secrets.token_bytes(2)),
         created=now.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        meter=None if meter is None else _meter(meter),
     )
+
+
+def _meter(wish: str) -> PowerMeter:
+    """``KIND`` or ``KIND:ARGUMENT``."""
+    kind, _, argument = wish.partition(":")
+    if kind in _OF_FILES and not argument:
+        raise UsageError(f"--meter {kind} needs a file", hint=f"--meter {kind}:FILE")
+    return cast("PowerMeter", registry.find("meters", kind, argument))
 
 
 def _read_bundle(path: Path, wishes: Wishes) -> Bundle:

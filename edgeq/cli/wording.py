@@ -100,41 +100,85 @@ def _figures(found: "Report") -> Iterable[tuple[str, str]]:
             f" min {number(t.min_ms, 'ms')}, max {number(t.max_ms, 'ms')}; {t.runs} runs",
         )
         yield "", f"load {number(t.load_ms, 'ms')}, first inference {number(t.first_ms, 'ms')}"
+    yield from _benchmark(found)
     if (m := found.memory) is not None:
         yield (
             "memory",
             f"peak RSS {number(m.peak_rss_mib, 'MiB')}, PSS {number(m.pss_mib, 'MiB')},"
             f" before the model {number(m.baseline_rss_mib, 'MiB')}",
         )
-    yield "power", _power(found)
+    yield from _power(found)
     h = found.thermal
     if h is not None and h.start_c is h.throttled is h.frequency_max_mhz is None:
         yield "thermal", UNKNOWN
     elif h is not None:
         throttled = UNKNOWN if h.throttled is None else "yes" if h.throttled else "no"
+        governor = f", governor {h.governor}" if h.governor else ""
+        pinned = ", pinned" if h.pinned else ""
         yield (
             "thermal",
             f"start {number(h.start_c, '°C')}, max {number(h.max_c, '°C')}, throttled {throttled},"
-            f" clock {_span(h.frequency_min_mhz, h.frequency_max_mhz, 'MHz')}",
+            f" clock {_span(h.frequency_min_mhz, h.frequency_max_mhz, 'MHz')}{governor}{pinned}",
         )
+    if (c := found.cooling) is not None:
+        begun = (
+            "at an unknown temperature"
+            if c.worst_start_c is None
+            else f"at {c.worst_start_c:.1f} °C"
+        )
+        yield "cooling", f"to {c.target_c:g} °C: waited {c.waited_s:.0f} s, began {begun}"
     if (r := found.runtime) is not None:
         words = (
             f"{r.name} {r.version or ''}".strip(),
             f"{r.threads} thread{'s' if r.threads > 1 else ''}" if r.threads else None,
+            f"on CPU {r.cpus}" + (f" ({r.cores})" if r.cores else "") if r.cpus else None,
             r.delegate,
         )
         yield "runtime", ", ".join(filter(None, words))
 
 
-def _power(found: "Report") -> str:
+def _benchmark(found: "Report") -> Iterable[tuple[str, str]]:
+    """What benchmark_model tells beyond the rest: percentiles, and the ops that take most time."""
+    if (b := found.benchmark) is None:
+        return
+    if b.p95_ms is not None:
+        yield "", f"p5 {number(b.p5_ms, 'ms')}, p95 {number(b.p95_ms, 'ms')}"
+    if b.ops:
+        ops = sorted(b.ops, key=lambda op: op.share or 0.0, reverse=True)
+        shown = ", ".join(f"{op.type} {_percent(op.share)}" for op in ops[:3])
+        yield "ops", f"{shown}; of {len(ops)}"
+
+
+def _power(found: "Report") -> Iterable[tuple[str, str]]:
     if (p := found.power) is None:
-        return UNKNOWN
-    covers = f", {p.coverage}" if p.coverage else ""
-    return (
-        f"{number(p.energy_mj, 'mJ')} per inference, net {number(p.energy_net_mj, 'mJ')};"
-        f" mean {number(p.mean_w, 'W')}, idle {number(p.idle_w, 'W')}"
-        f" ({p.source}{covers}, {number(p.sample_hz, 'Hz')})"
+        yield "power", UNKNOWN
+        return
+    yield (
+        "power",
+        f"{number(p.energy_mj, 'mJ')} per inference{_interval(p.energy_ci_mj)},"
+        f" net {number(p.energy_net_mj, 'mJ')}{_interval(p.energy_net_ci_mj)};"
+        f" mean {number(p.mean_w, 'W')}, idle {number(p.idle_w, 'W')}",
     )
+    facts = (
+        p.source,
+        f"covers the {p.coverage}" if p.coverage else None,
+        number(p.sample_hz, "Hz") if p.sample_hz else None,
+        f"longest gap {number(p.gap_max_s, 's')}" if p.gap_max_s is not None else None,
+        f"sensor within {number(p.uncertainty_percent, '%', 2)}" if p.uncertainty_percent else None,
+        _clock(p.clock_offset_s, p.clock_uncertainty_s),
+    )
+    yield "", ", ".join(filter(None, facts))
+
+
+def _interval(interval: tuple[float, ...] | None) -> str:
+    return "" if interval is None else f" (95 %: {number(interval[0])} to {number(interval[1])})"
+
+
+def _clock(offset_s: float | None, uncertainty_s: float | None) -> str | None:
+    """What was corrected; nothing where there is one clock."""
+    if not offset_s or uncertainty_s is None:
+        return None
+    return f"the device's clock {offset_s:+.3f} s (± {1e3 * uncertainty_s:.1f} ms), corrected"
 
 
 def _size(size_bytes: int) -> str:

@@ -101,6 +101,14 @@ MinSqnr = Annotated[
         help="Least signal-to-noise ratio, where the outputs are not class scores.  [default: 10]",
     ),
 ]
+Meter = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KIND[:FILE]",
+        help="Power meter at this machine: joulescope, csv:FILE (any logger's table) or spl:FILE"
+        " (PTDaemon); default: the device's own sensors.",
+    ),
+]
 Name = Annotated[str | None, typer.Option(help="Release name; default: the file's stem.")]
 Version = Annotated[
     int | None, typer.Option("--release-version", help="Version of the release.", min=1)
@@ -112,12 +120,45 @@ TrustModel = Annotated[
 Json = Annotated[
     str | None, typer.Option("--json", help="Write the report there as JSON; - is stdout.")
 ]
+CoolTo = Annotated[
+    float | None,
+    typer.Option(
+        metavar="CELSIUS",
+        help="Before each measuring process wait until the device is as cool as that.",
+        min=-40,
+        max=150,
+    ),
+]
+CoolLimit = Annotated[
+    float | None,
+    typer.Option(metavar="SECONDS", help="Wait so long for it in all.  [default: 300]", min=0),
+]
+PinFrequency = Annotated[
+    str | None,
+    typer.Option(
+        "--pin-frequency",
+        metavar="[MHZ]",
+        help="Hold the CPU's clock while measuring, at so many MHz or the highest, and set it back."
+        " Needs root or sudo there.",
+    ),
+]
+Cpus = Annotated[
+    str | None,
+    typer.Option(metavar="LIST", help="Run the model on these CPUs only, such as 2-3 or 0,2."),
+]
 Host = Annotated[
     str | None,
     typer.Option(
         "--host",
         help="One-off device; --device then names its profile.",
         metavar="USER@HOST[:PORT]",
+    ),
+]
+BenchmarkModel = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATH",
+        help="TFLite's benchmark_model for a phone: a file here, or device:/PATH there.",
     ),
 ]
 Identity = Annotated[Path | None, typer.Option(help="Private key file for --host.")]

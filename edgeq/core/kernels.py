@@ -82,6 +82,7 @@ _NAMES: dict[RuntimeKind, str] = {
     "litert": "LiteRT",
     "tflite_runtime": "tflite-runtime",
     "onnxruntime": "ONNX Runtime, CPU provider",
+    "benchmark_model": "benchmark_model",
 }
 
 
@@ -104,7 +105,7 @@ def bits(precision: Precision) -> Bits | None:
 def has_kernel(kind: str, runtime: RuntimeKind, width: Bits) -> bool:
     """Whether the runtime computes this kind of operator in integers of ``width`` bits."""
     match runtime:
-        case "litert":
+        case "litert" | "benchmark_model":  # which are built from the same source
             return kind in _LITERT[width]
         case "tflite_runtime":
             return kind in _TFLITE_RUNTIME[width]

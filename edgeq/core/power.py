@@ -2,178 +2,177 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from edgeq.core.raw import Column, Numbers, Raw
+from edgeq.core import accuracy, energy
+from edgeq.core.meter import MIN_SAMPLES, NS_PER_S, QUANTITIES, Meter, Stretch, meters, of_source
+from edgeq.core.raw import Raw
 from edgeq.core.report import PowerSection
 from edgeq.core.telemetry import Found, Missing
 
-NS_PER_S = 1e9
-# Fewer samples than this say little about a mean.
-MIN_SAMPLES = 10
-# A gap of more than three sampling periods hides what happened in it.
-MAX_GAP_PERIODS = 3.0
-# The most that is measured wins: what a source covers, from the whole to a part.
-_COVERAGE = ("wall", "board", "module", "battery", "rail", "package")
-# RAPL has one zone for each processor socket: they stand side by side and may be added.
-_ADDABLE = "package"
-_QUANTITIES = frozenset({"power_w", "current_a", "voltage_v", "energy_j"})
+__all__ = ["NS_PER_S", "Method", "power"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Meter:
-    """One source's readings: watts, or joules where ``cumulative``."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """How many windows of what length an interval takes."""
 
-    source: str
-    coverage: str
-    times_s: Numbers
-    values: Numbers
-    cumulative: bool
-
-    def energy_j(self, start_s: float, end_s: float) -> float:
-        """Energy of a stretch of time: a counter's difference, else the trapezoid rule.
-
-        At the ends the readings beside them are interpolated; beyond the first or the last reading
-        the nearest one stands.
-        """
-        if not self.cumulative:
-            inner = (self.times_s > start_s) & (self.times_s < end_s)
-            times = np.concatenate([[start_s], self.times_s[inner], [end_s]])
-            watts = np.interp(times, self.times_s, self.values)
-            return float(np.trapezoid(watts, times))
-        low, high = max(start_s, self.times_s[0]), min(end_s, self.times_s[-1])
-        joules = np.interp([low, high], self.times_s, self.values)
-        return float((joules[1] - joules[0]) * (end_s - start_s) / (high - low))
-
-    def trouble(self, windows_s: list[tuple[float, float]]) -> str:
-        """Why these windows cannot be reckoned with; empty when they can."""
-        inside = sum(int(np.sum((self.times_s >= a) & (self.times_s <= b))) for a, b in windows_s)
-        if inside < MIN_SAMPLES:
-            return f"{inside} readings of {self.source} in that time; it takes {MIN_SAMPLES}"
-        limit_s = MAX_GAP_PERIODS * float(np.median(np.diff(self.times_s)))
-        for start, end in windows_s:
-            inner = self.times_s[(self.times_s > start) & (self.times_s < end)]
-            before = self.times_s[self.times_s <= start][-1:]
-            after = self.times_s[self.times_s >= end][:1]
-            # Where there is no reading beyond an end, the end itself closes the gap.
-            points = np.concatenate(
-                [before if len(before) else [start], inner, after if len(after) else [end]]
-            )
-            widest = float(np.max(np.diff(points)))
-            if widest > limit_s:
-                return f"a gap of {widest:.2f} s in the readings of {self.source}"
-        return ""
+    windows: int = energy.WINDOWS
+    window_s: float = energy.WINDOW_S
 
 
-def power(raw: Raw) -> Found[PowerSection | None]:
+_FULL = Method()
+
+
+def power(raw: Raw, method: Method = _FULL) -> Found[PowerSection | None]:
     """Power and energy by the source that covers the most; None, with the reason, without a meter.
 
     Energy per inference is that of the measured stretch of each process by the inferences in it;
-    net is less the idle power for the same time. A total is never added to its parts.
+    net is less the idle power for the same time. A total is never added to its parts. A meter of
+    the host's own, where the user named one, is the only one that counts.
     """
-    meters = _meters(raw)
-    if not meters:
+    own = raw.measured.meter
+    if own is not None:
+        named = None if own.reason else of_source(raw, own.source)
+        if named is None:
+            return _unusable(raw, own.reason or f"fewer than {MIN_SAMPLES} readings in that time")
+        return _section(raw, named, method)
+    found = meters(raw)
+    if not found:
         return Found(None, (Missing("power", _why_none(raw)),))
-    meter = meters[0]
-    missing: list[Missing] = []
-    windows = [(a / NS_PER_S, b / NS_PER_S) for a, b in raw.windows_ns]
-    idle = [(a / NS_PER_S, b / NS_PER_S) for a, b in raw.spans_ns("idle_before", "idle_after")]
-    idle_w = _mean_w(meter, idle, "power.idle_w", missing)
-    mean_w = _mean_w(meter, windows, "power.mean_w", missing)
-    runs = sum(len(process.measured_ns) for process in raw.processes)
-    seconds = sum(end - start for start, end in windows)
-    gross = None if mean_w is None else mean_w * seconds / runs * 1e3
-    net = None
-    if mean_w is None:
-        why = missing[-1].reason
-        missing += [Missing("power.energy_mj", why), Missing("power.energy_net_mj", why)]
-    elif idle_w is None:
-        missing.append(Missing("power.energy_net_mj", "the idle power is not known"))
-    elif mean_w <= idle_w:
-        missing.append(Missing("power.energy_net_mj", "the run drew no more than the idle device"))
-    else:
-        net = (mean_w - idle_w) * seconds / runs * 1e3
+    return _section(raw, found[0], method)
+
+
+def _section(raw: Raw, meter: Meter, method: Method) -> Found[PowerSection | None]:
+    figures = _Figures(raw, meter, method)
+    clock = raw.measured.meter
+    uncertainty, why_not = accuracy.percent(raw, meter.source, raw.windows_ns)
+    missing = figures.missing
+    if uncertainty is None:
+        missing.append(Missing("power.uncertainty_percent", why_not))
+    windows, rest = figures.windows, figures.idle
     section = PowerSection(
         source=meter.source,
         coverage=meter.coverage or None,
-        mean_w=mean_w,
-        idle_w=idle_w,
-        energy_mj=gross,
-        energy_net_mj=net,
-        sample_hz=float(1 / np.median(np.diff(meter.times_s))),
+        mean_w=figures.mean_w,
+        idle_w=rest.watts if rest else None,
+        idle_drift_w=rest.drift_w if rest else None,
+        energy_mj=windows.per_inference_mj() if windows else None,
+        energy_ci_mj=figures.gross_ci_mj(),
+        energy_net_mj=figures.net_mj(),
+        energy_net_ci_mj=figures.net_ci_mj(),
+        windows=windows.count if windows else None,
+        window_s=windows.seconds if windows else None,
+        sample_hz=1 / meter.period_s,
+        gap_max_s=meter.gap_s(figures.measured),
+        uncertainty_percent=uncertainty,
+        # The device's own sensors are read by the clock that times the inferences.
+        clock_offset_s=clock.offset_s if clock else 0.0,
+        clock_uncertainty_s=clock.uncertainty_s if clock else 0.0,
+        clock_drift_ppm=clock.drift_ppm if clock else 0.0,
     )
+    told = {item.field for item in missing}
+    missing += [
+        Missing(f"power.{field}", "the device's clock was not compared with the host's")
+        for field in ("clock_offset_s", "clock_uncertainty_s", "clock_drift_ppm")
+        if getattr(section, field) is None and f"power.{field}" not in told
+    ]
     return Found(section, tuple(missing))
 
 
-def _mean_w(
-    meter: Meter, windows_s: list[tuple[float, float]], field: str, missing: list[Missing]
-) -> float | None:
-    if not windows_s:
-        missing.append(Missing(field, "no time was set apart for it"))
-        return None
-    if trouble := meter.trouble(windows_s):
-        missing.append(Missing(field, trouble))
-        return None
-    seconds = sum(end - start for start, end in windows_s)
-    return sum(meter.energy_j(start, end) for start, end in windows_s) / seconds
+class _Figures:
+    """What a meter says of a run; whatever is None has its reason in ``missing``."""
 
+    def __init__(self, raw: Raw, meter: Meter, method: Method) -> None:
+        self.missing: list[Missing] = []
+        self.measured = _seconds(raw.windows_ns)
+        self._meter = meter
+        self._short = ""
+        self.windows = self._cut(raw, method)
+        self.idle = self._rest(raw)
+        self.mean_w = sum(self.windows.joules) / self._seconds() if self.windows else None
 
-def _meters(raw: Raw) -> list[Meter]:
-    """Sources that stand for a whole, best first."""
-    sources: dict[str, list[Column]] = {}
-    for column in raw.columns:
-        if column.channel.quantity in _QUANTITIES and len(column.values) >= MIN_SAMPLES:
-            sources.setdefault(column.channel.source, []).append(column)
-    whole = [s for s in sources.values() if any(c.channel.total for c in s)] or (
-        list(sources.values()) if len(sources) == 1 else []
-    )
-    meters = [meter for columns in whole if (meter := _meter(columns)) is not None]
-    return sorted(_joined(meters), key=lambda meter: _rank(meter.coverage))
-
-
-def _meter(columns: list[Column]) -> Meter | None:
-    """A source's readings: its power, else its energy counter, else voltage times current."""
-    by_quantity = {column.channel.quantity: column for column in reversed(columns)}
-    chosen = by_quantity.get("power_w") or by_quantity.get("energy_j")
-    if chosen is not None:
-        times, values = chosen.times_ns, chosen.values
-    else:
-        chosen, voltage = by_quantity.get("current_a"), by_quantity.get("voltage_v")
-        if chosen is None or voltage is None:
+    def gross_ci_mj(self) -> energy.Interval | None:
+        if self.windows is None or self._short:
+            self._none("energy_ci_mj", self._short)
             return None
-        times, at_chosen, at_voltage = np.intersect1d(
-            chosen.times_ns, voltage.times_ns, return_indices=True
-        )
-        values = chosen.values[at_chosen] * voltage.values[at_voltage]
-    times, places = np.unique(times, return_index=True)
-    if len(times) < MIN_SAMPLES:
+        return energy.gross_interval_mj(self.windows)
+
+    def net_mj(self) -> float | None:
+        why = self._why_no_net()
+        if why or self.windows is None or self.idle is None:
+            self._none("energy_net_mj", why)
+            return None
+        return self.windows.per_inference_mj(self.idle.watts)
+
+    def net_ci_mj(self) -> energy.Interval | None:
+        why = self._why_no_net() or self._short
+        if why or self.windows is None or self.idle is None:
+            self._none("energy_net_ci_mj", why)
+            return None
+        found = energy.net_interval_mj(self.windows, self.idle)
+        if found is None:
+            self._none("energy_net_ci_mj", "the idle time is too short to say")
+        return found
+
+    def _cut(self, raw: Raw, method: Method) -> energy.Windows | None:
+        why = self._meter.trouble(self.measured)
+        if not why:
+            windows = energy.cut(self._meter, raw.processes, method.window_s)
+            if sum(windows.joules) >= 0:
+                self._short = windows.why_short(method.windows, method.window_s)
+                return windows
+            why = f"{self._meter.source} reads less than nothing: its shunt may be turned round"
+        self._short = why
+        for field in ("mean_w", "energy_mj", "windows", "window_s"):
+            self._none(field, why)
         return None
-    return Meter(
-        source=chosen.channel.source,
-        coverage=chosen.channel.coverage,
-        times_s=times / NS_PER_S,
-        values=values[places],
-        cumulative=chosen.channel.quantity == "energy_j",
+
+    def _rest(self, raw: Raw) -> energy.Idle | None:
+        before, after = (_seconds(raw.spans_ns(p)) for p in ("idle_before", "idle_after"))
+        both = before + after
+        why = self._meter.trouble(both) if both else "no time was set apart for it"
+        if why:
+            self._none("idle_w", why)
+            self._none("idle_drift_w", why)
+            return None
+        found = energy.idle(self._meter, before, after)
+        if found.drift_w is None:
+            self._none("idle_drift_w", "idle time on one side of the run only")
+        return found
+
+    def _why_no_net(self) -> str:
+        if self.windows is None:
+            return self._short
+        if self.idle is None:
+            return "the idle power is not known"
+        if self.mean_w is not None and self.mean_w <= self.idle.watts:
+            return "the run drew no more than the idle device"
+        return ""
+
+    def _none(self, field: str, why: str) -> None:
+        self.missing.append(Missing(f"power.{field}", why))
+
+    def _seconds(self) -> float:
+        return sum(end - start for start, end in self.measured)
+
+
+def _unusable(raw: Raw, why: str) -> Found[PowerSection | None]:
+    """A meter of the host's that says nothing of this run."""
+    own = raw.measured.meter
+    if own is None:
+        return Found(None, (Missing("power", why),))
+    section = PowerSection(
+        source=own.source,
+        coverage=own.coverage,
+        clock_offset_s=own.offset_s,
+        clock_uncertainty_s=own.uncertainty_s,
+        clock_drift_ppm=own.drift_ppm,
     )
+    empty = [name for name, value in section.model_dump().items() if value is None]
+    return Found(section, tuple(Missing(f"power.{name}", why) for name in empty))
 
 
-def _joined(meters: list[Meter]) -> list[Meter]:
-    """The packages of one machine as one meter, where they were read in the same moments."""
-    packages = [m for m in meters if m.coverage == _ADDABLE and m.cumulative]
-    if not packages or any(not np.array_equal(m.times_s, packages[0].times_s) for m in packages):
-        return meters
-    whole = Meter(
-        source=" + ".join(m.source for m in packages),
-        coverage=_ADDABLE,
-        times_s=packages[0].times_s,
-        values=np.sum([m.values - m.values[0] for m in packages], axis=0),
-        cumulative=True,
-    )
-    return [m for m in meters if m not in packages] + [whole]
-
-
-def _rank(coverage: str) -> int:
-    return _COVERAGE.index(coverage) if coverage in _COVERAGE else len(_COVERAGE)
+def _seconds(stretches: tuple[tuple[float, float], ...]) -> list[Stretch]:
+    return [(start / NS_PER_S, end / NS_PER_S) for start, end in stretches]
 
 
 def _why_none(raw: Raw) -> str:
@@ -181,12 +180,12 @@ def _why_none(raw: Raw) -> str:
         {
             c.channel.source
             for c in raw.columns
-            if c.channel.quantity in _QUANTITIES and len(c.values)
+            if c.channel.quantity in QUANTITIES and len(c.values)
         }
     )
     if parts:
         return f"no sensor covers the whole, only parts: {', '.join(parts)}"
-    refused = [why for why in raw.refused if any(q in why for q in _QUANTITIES)]
+    refused = [why for why in raw.refused if any(q in why for q in QUANTITIES)]
     if refused:
         return refused[0]
     return raw.measured.missing.get("power", "no power sensor that this user may read")

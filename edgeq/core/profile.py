@@ -15,18 +15,22 @@ from pydantic import (
     model_validator,
 )
 
+from edgeq.core import cpulist
+
 Architecture = Literal["aarch64", "armv7l", "armv6l", "x86_64", "i686", "riscv64"]
 Format = Literal["tflite", "onnx"]
 Precision = Literal["int8", "int8-dynamic", "int16x8", "int4-weights", "fp16", "mixed", "float32"]
-RuntimeKind = Literal["litert", "tflite_runtime", "onnxruntime"]
+RuntimeKind = Literal["litert", "tflite_runtime", "onnxruntime", "benchmark_model"]
 Provider = Literal["TensorRT", "CUDA", "XNNPACK", "CPU"]
 TensorType = Literal["float32", "int8", "uint8"]
+Delegate = Literal["cpu", "none", "xnnpack", "gpu", "nnapi", "hexagon"]
 RUNTIMES: dict[Format, tuple[RuntimeKind, ...]] = {
-    "tflite": ("litert", "tflite_runtime"),
+    "tflite": ("litert", "tflite_runtime", "benchmark_model"),
     "onnx": ("onnxruntime",),
 }
 _VERSION_PATTERN = r"^[0-9]{1,4}(\.[0-9]{1,4}){0,3}$"
 _SOURCE_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,31}$"
+_FLAG_PATTERN = r"^--[a-z0-9][A-Za-z0-9_]{0,63}(=[ -~]{0,1000})?$"
 
 
 def _version(text: str) -> str:
@@ -41,6 +45,7 @@ def _source_name(text: str) -> str:
     return text
 
 
+Flag = Annotated[str, Field(pattern=_FLAG_PATTERN)]
 Version = Annotated[
     str,
     AfterValidator(_version),
@@ -67,6 +72,27 @@ VersionOrNone = Annotated[
                 {"type": "string", "pattern": _VERSION_PATTERN},
                 {"const": "none"},
                 {"type": "null"},
+            ]
+        }
+    ),
+]
+
+
+def _cpus(value: object) -> object:
+    """The kernel's way of listing them, or a list of numbers."""
+    if isinstance(value, str):
+        return cpulist.parse(value)
+    return tuple(value) if isinstance(value, list) else value
+
+
+Cpus = Annotated[
+    tuple[Annotated[int, Field(ge=0, le=cpulist.MOST_CPU)], ...],
+    BeforeValidator(_cpus),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": "^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$"},
+                {"type": "array", "items": {"type": "integer", "minimum": 0}},
             ]
         }
     ),
@@ -152,6 +178,12 @@ class RuntimeChoice(_Table):
         providers: ONNX Runtime's execution providers in order; CPU always ends the list.
         arena: ONNX Runtime keeps memory that it once took.
         graph_optimization: ONNX Runtime's level.
+        benchmark_model: The program of TFLite or LiteRT: a path here, which is sent, or
+            ``device:/…``, one there. Where it is named neither here nor with the device, the one
+            in /data/local/tmp is taken.
+        delegate: What benchmark_model runs the model with; ``cpu``: what the build does by itself,
+            ``none``: without XNNPACK.
+        flags: More of its flags, such as ``--nnapi_accelerator_name=…``.
     """
 
     kinds: Annotated[tuple[RuntimeKind, ...], Field(min_length=1)] = (
@@ -163,9 +195,18 @@ class RuntimeChoice(_Table):
     providers: tuple[Provider, ...] = ("CPU",)
     arena: bool = True
     graph_optimization: Literal["all", "extended", "basic", "disabled"] = "all"
+    benchmark_model: Annotated[str, Field(min_length=1)] | None = None
+    delegate: Delegate = "cpu"
+    flags: tuple[Flag, ...] = ()
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
+        if "benchmark_model" in self.kinds and len(self.kinds) > 1:
+            raise ValueError('"benchmark_model" stands alone in kinds: it needs no Python there')
+        if not self.native and (self.benchmark_model or self.flags or self.delegate != "cpu"):
+            raise ValueError(
+                'benchmark_model, delegate and flags go with kinds = ["benchmark_model"]'
+            )
         if len(set(self.kinds)) != len(self.kinds):
             raise ValueError("a runtime stands twice in kinds")
         if len(set(self.providers)) != len(self.providers):
@@ -173,6 +214,11 @@ class RuntimeChoice(_Table):
         if "CPU" in self.providers[:-1]:
             raise ValueError("CPU runs everything: it can only be the last of providers")
         return self
+
+    @property
+    def native(self) -> bool:
+        """Whether a program of the device's own runs the model, without a Python there."""
+        return self.kinds == ("benchmark_model",)
 
     def kinds_for(self, format_: Format) -> tuple[RuntimeKind, ...]:
         """Those that run a format."""
@@ -182,7 +228,7 @@ class RuntimeChoice(_Table):
 class Access(_Table):
     """How devices of this kind are reached unless the device says otherwise."""
 
-    transport: Literal["local", "ssh"] = "ssh"
+    transport: Literal["local", "ssh", "adb"] = "ssh"
     port: Annotated[int, Field(ge=1, le=65535)] = 22
     python: str | None = None
 
@@ -215,6 +261,9 @@ class RunProtocol(_Table):
     Attributes:
         timeout_seconds: A model's process that gives no sign of life for so long is hung; the time
             that a run takes altogether has no limit.
+        cpus: The only CPUs that the model may use, as the kernel lists them: ``"2-3"``; none: all.
+        energy_windows: An interval of the energy takes so many windows of the measured time, of
+            ``energy_window_seconds`` each or a little more.
     """
 
     processes: Annotated[int, Field(ge=1, le=64)] = 3
@@ -224,6 +273,9 @@ class RunProtocol(_Table):
     warmup_max_seconds: Annotated[float, Field(ge=0, le=3600)] = 10.0
     idle_seconds: Annotated[float, Field(ge=0, le=3600)] = 5.0
     timeout_seconds: Annotated[float, Field(gt=0, le=86_400)] = 120.0
+    cpus: Cpus = ()
+    energy_windows: Annotated[int, Field(ge=5, le=1000)] = 5
+    energy_window_seconds: Annotated[float, Field(ge=10, le=86_400)] = 10.0
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -1,6 +1,7 @@
 """A device's raw samples, checked: they are input from outside, and a device may lie."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,8 @@ PHASES = frozenset({"idle_before", "warmup", "run", "idle_after"})
 _DAY_NS = 86_400 * 10**9
 _MOST = 1 << 62
 _MOST_NAME = 200
+_MOST_WORDS = 1000
+_MOST_NOTES, _MOST_NOTE = 20, 4000
 # One inference ends before the next begins. The slack covers the clock reads between the two.
 _OVERLAP_SLACK = 0.01
 _OVERLAP_SLACK_NS = 10_000
@@ -23,7 +26,7 @@ _OVERLAP_SLACK_NS = 10_000
 # What no small computer's sensor can truly show; beyond it the channel is refused (a sensor that is
 # offline on a Jetson gives -256 degrees).
 _BOUNDS = {
-    "power_w": (0.0, 10_000.0),
+    "power_w": (-0.5, 10_000.0),  # a rail at rest may read a little less than nothing
     "current_a": (-100.0, 100.0),
     "voltage_v": (0.0, 1_000.0),
     "energy_j": (0.0, 1e12),
@@ -171,6 +174,40 @@ def _check_scalars(measured: wire.Measured) -> None:
             raise _nonsense(f"{value} s of CPU time")
     if not math.isfinite(measured.clock_step_s):
         raise _nonsense(f"a clock step of {measured.clock_step_s} s")
+    _check_conditions(measured)
+
+
+def _check_conditions(measured: wire.Measured) -> None:
+    """Whoever measured may also lie about what was around it."""
+    cooled = measured.cooled
+    if cooled is not None and not (
+        math.isfinite(cooled.target_c) and math.isfinite(cooled.worst_c or 0.0)
+    ):
+        raise _nonsense("a temperature that is no number")
+    for number in _condition_numbers(measured):
+        if number is not None and not 0 <= number < _MOST:
+            raise _nonsense(f"{number} where a frequency, a time or a CPU is due")
+    words = [*measured.cores, *(measured.contention.names if measured.contention else ())]
+    for policy in measured.policies:
+        words += [policy.name, policy.governor, policy.driver, policy.core]
+    if len(words) > _MOST_WORDS or any(len(word) > _MOST_NAME for word in words):
+        raise _nonsense("names that are too long or too many")
+    if len(measured.notes) > _MOST_NOTES or any(len(note) > _MOST_NOTE for note in measured.notes):
+        raise _nonsense("notes that are too long or too many")
+
+
+def _condition_numbers(measured: wire.Measured) -> Iterator[float | None]:
+    """Those that cannot be negative."""
+    yield from measured.cpus
+    if measured.cooled is not None:
+        yield measured.cooled.waited_s
+    for policy in measured.policies:
+        yield from (policy.min_mhz, policy.max_mhz, policy.base_mhz, *policy.cpus)
+        yield from (policy.hardware_min_mhz, policy.hardware_max_mhz)
+    if measured.contention is not None:
+        found = measured.contention
+        yield from (found.seconds, found.busy_s, found.total_s, found.stolen_s)
+        yield from (found.stalled_s, found.swapped_bytes, *found.shares)
 
 
 def _split(runs: tuple[wire.ProcessRun, ...], numbers: Integers) -> tuple[Process, ...]:

@@ -100,30 +100,115 @@ class MemorySection(Part):
 
 
 class PowerSection(Part):
-    """``source`` and ``coverage`` say what was measured; energy is per inference."""
+    """``source`` and ``coverage`` say what was measured; energy is per inference.
+
+    ``*_ci_mj``: 95 % intervals over ``windows`` of ``window_s``. ``idle_drift_w``: after less
+    before. ``gap_max_s``: the longest time without a reading. ``uncertainty_percent``: the most
+    that the sensor may be off by its data sheet. ``clock_*``: the device's clock less the meter's,
+    which the readings were corrected by; 0 where it is one clock.
+    """
 
     source: str
     coverage: str | None = None
     mean_w: float | None = None
     idle_w: float | None = None
+    idle_drift_w: float | None = None
     energy_mj: float | None = None
+    energy_ci_mj: Interval | None = None
     energy_net_mj: float | None = None
+    energy_net_ci_mj: Interval | None = None
+    windows: int | None = None
+    window_s: float | None = None
     sample_hz: float | None = None
+    gap_max_s: float | None = None
+    uncertainty_percent: float | None = None
+    clock_offset_s: float | None = None
+    clock_uncertainty_s: float | None = None
+    clock_drift_ppm: float | None = None
+
+
+class PolicySection(Part):
+    """CPUs with one clock. ``min_mhz`` and ``max_mhz``: as set; ``hardware_*``: what the chip can.
+
+    ``cpus``: such as ``0-3``. ``pinned``: edgeq held it at one frequency for the run.
+    """
+
+    name: str
+    cpus: str | None = None
+    core: str | None = None
+    governor: str | None = None
+    min_mhz: float | None = None
+    max_mhz: float | None = None
+    hardware_min_mhz: float | None = None
+    hardware_max_mhz: float | None = None
+    pinned: bool = False
+
+
+class CoolingSection(Part):
+    """How ``--cool-to`` went. ``worst_start_c``: the warmest that a process began at."""
+
+    target_c: float
+    reached: bool
+    waited_s: float
+    worst_start_c: float | None = None
 
 
 class ThermalSection(Part):
+    """``rise_c``: the last third of the run against the first. ``governor``: of the run's CPUs.
+
+    ``occurred_before``: throttling since boot, before the run, which does not count against it.
+    """
+
     start_c: float | None = None
     max_c: float | None = None
     throttled: bool | None = None
     frequency_min_mhz: float | None = None
     frequency_max_mhz: float | None = None
+    rise_c: float | None = None
+    governor: str | None = None
+    pinned: bool | None = None
+    policies: tuple[PolicySection, ...] = ()
+    occurred_before: tuple[str, ...] = ()
+
+
+class OpTime(Part):
+    """One op: ``mean_ms`` of a call, ``share`` of all ops' time, ``calls`` in one inference."""
+
+    type: str
+    name: str
+    mean_ms: float
+    share: float | None = None
+    memory_kib: float | None = None
+    calls: int | None = None
+
+
+class BenchmarkSection(Part):
+    """What TFLite's ``benchmark_model`` tells beyond the rest, where it is what ran the model.
+
+    ``p5_ms`` and ``p95_ms``: the least and the largest of the processes'; it gives no raw samples.
+    ``load_growth`` and ``run_growth``: of its memory until the model was loaded, and until the end.
+    ``ops``: time by op, in the order they run, from a run of their own.
+    """
+
+    program: str
+    sha256: str | None = None
+    flags: tuple[str, ...] = ()
+    p5_ms: float | None = None
+    p95_ms: float | None = None
+    load_growth_mib: float | None = None
+    run_growth_mib: float | None = None
+    ops: tuple[OpTime, ...] = ()
 
 
 class RuntimeSection(Part):
+    """``cpus``: those it was held to, such as ``2-3``; None: all. ``cores``: of which kinds."""
+
     name: str
     version: str | None = None
     threads: int | None = None
     delegate: str | None = None
+    cpus: str | None = None
+    cores: str | None = None
 
 
 class VerdictSection(Part):
@@ -163,7 +248,8 @@ class TimingsSection(Part):
 class Report(Part):
     """One run.
 
-    ``created`` is UTC, ISO 8601. ``search``: with ``--precision auto``. ``unavailable``: null
+    ``created`` is UTC, ISO 8601. ``search``: with ``--precision auto``. ``benchmark``: with
+    benchmark_model. ``cooling``: with ``--cool-to``. ``unavailable``: null
     field, why it is null.
     """
 
@@ -180,7 +266,9 @@ class Report(Part):
     memory: MemorySection | None = None
     power: PowerSection | None = None
     thermal: ThermalSection | None = None
+    cooling: CoolingSection | None = None
     runtime: RuntimeSection | None = None
+    benchmark: BenchmarkSection | None = None
     verdict: VerdictSection
     gates: tuple[Gate, ...] = ()
     transfer: TransferSection | None = None

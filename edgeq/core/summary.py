@@ -4,14 +4,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from edgeq.core import conditions, power, telemetry, verdict
 from edgeq.core import gates as gating
-from edgeq.core import power, telemetry, verdict
 from edgeq.core.machine import Facts, PythonFacts
 from edgeq.core.model import Artifact, Source
 from edgeq.core.profile import Budgets, NamedProfile, RunProtocol
 from edgeq.core.raw import Raw
 from edgeq.core.report import (
     ArtifactSection,
+    BenchmarkSection,
     DeviceSection,
     Gate,
     LatencySection,
@@ -31,8 +32,6 @@ from edgeq.core.report import (
 from edgeq.core.searched import SearchSection
 from edgeq.core.telemetry import BYTES_PER_MIB, Missing
 
-# Five windows of 10 s with 50 readings each: the least for energy figures that are to be compared.
-GOOD_POWER_SECONDS = 50.0
 _ACCURACY = {"accuracy": ("float_accuracy", "artifact_accuracy", "accuracy_drop")}
 _NO_TIMINGS = TimingsSection()
 
@@ -68,6 +67,7 @@ class Outcome:
         missing: Reasons that only the caller knows, such as ``Missing("quality", "…")``.
         search: How the artifact was chosen; None: it was asked for.
         trial_failure: How the model failed on the device; None when it did not.
+        figures: Reckoned already, of a device that sends no raw samples; and ``judged``.
     """
 
     run_id: str
@@ -89,26 +89,33 @@ class Outcome:
     missing: tuple[Missing, ...] = ()
     trial_failure: str | None = None
     search: SearchSection | None = None
+    figures: "Figures | None" = None
+    judged: VerdictSection | None = None
+    benchmark: BenchmarkSection | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """What the raw samples say; all None when there are none."""
+    """What the raw samples say; all None when there are none.
+
+    ``p90_bound_ms``: what p90 does not exceed, where only that is known.
+    """
 
     latency: LatencySection | None = None
     memory: MemorySection | None = None
     power: PowerSection | None = None
     thermal: ThermalSection | None = None
     missing: tuple[Missing, ...] = ()
+    p90_bound_ms: float | None = None
 
 
 def summarise(outcome: Outcome) -> Report:
     """Reckon the figures, judge them, check the budgets and put the report together."""
-    figures = reckon(outcome.raw)
+    figures = outcome.figures or reckon(outcome.raw, outcome.protocol)
     latency, memory, energy = figures.latency, figures.memory, figures.power
     gates = outcome.gates + gating.budget_gates(
         outcome.budgets,
-        latency_p90_ms=latency.p90_ms if latency else None,
+        latency_p90_ms=latency.p90_ms or figures.p90_bound_ms if latency else None,
         peak_memory_mib=memory.peak_rss_mib if memory else None,
         energy_mj=energy.energy_mj if energy else None,
         artifact_mib=outcome.artifact.size_bytes / BYTES_PER_MIB,
@@ -132,23 +139,25 @@ def summarise(outcome: Outcome) -> Report:
         memory=memory,
         power=energy,
         thermal=figures.thermal,
+        cooling=conditions.cooling_section(outcome.raw) if outcome.raw else None,
         runtime=outcome.runtime,
+        benchmark=outcome.benchmark,
         verdict=_verdict(outcome),
         gates=gates,
         transfer=outcome.transfer,
         timings_s=outcome.timings,
-        warnings=(*outcome.warnings, *_measuring_warnings(outcome.raw, energy)),
+        warnings=(*outcome.warnings, *_measuring_warnings(outcome.raw, energy, outcome.protocol)),
         unavailable={item.field: item.reason for item in missing},
     )
 
 
-def reckon(raw: Raw | None) -> Figures:
+def reckon(raw: Raw | None, protocol: RunProtocol | None = None) -> Figures:
     """All figures of the raw samples, with the reasons for those that are None."""
     if raw is None:
         parts = ("latency", "memory", "power", "thermal")
         return Figures(missing=tuple(Missing(part, "nothing was measured") for part in parts))
     latency, memory = telemetry.latency(raw), telemetry.memory(raw)
-    energy, thermal = power.power(raw), telemetry.thermal(raw)
+    energy, thermal = power.power(raw, _method(protocol)), telemetry.thermal(raw)
     return Figures(
         latency=latency.section,
         memory=memory.section,
@@ -221,6 +230,8 @@ def ratio(before_bytes: int, after_bytes: int) -> float | None:
 def _verdict(outcome: Outcome) -> VerdictSection:
     if outcome.trial_failure is not None:
         return VerdictSection(status="invalid", reasons=(f"trial: {outcome.trial_failure}",))
+    if outcome.judged is not None:
+        return outcome.judged
     if outcome.raw is None:
         return VerdictSection(status="inconclusive", reasons=("not-measured: nothing was run",))
     parity = [gate.passed for gate in outcome.gates if gate.name == "parity"]
@@ -259,13 +270,41 @@ def _gates_missing(gates: tuple[Gate, ...]) -> Iterator[Missing]:
             )
 
 
-def _measuring_warnings(raw: Raw | None, energy: PowerSection | None) -> Iterator[str]:
+def _method(protocol: RunProtocol | None) -> power.Method:
+    if protocol is None:
+        return power.Method()
+    return power.Method(windows=protocol.energy_windows, window_s=protocol.energy_window_seconds)
+
+
+def _measuring_warnings(
+    raw: Raw | None, energy: PowerSection | None, protocol: RunProtocol
+) -> Iterator[str]:
     if raw is None:
         return
     yield from raw.refused
+    yield from raw.measured.notes
+    yield from conditions.limited(raw)
+    yield from _heat_warnings(raw)
+    if raw.measured.meter is not None and raw.measured.meter.reason:
+        yield f"--meter says nothing of this run: {raw.measured.meter.reason}"
     seconds = sum(end - start for start, end in raw.windows_ns) / power.NS_PER_S
-    if energy is not None and energy.energy_mj is not None and seconds < GOOD_POWER_SECONDS:
+    # Five windows of 10 s: the least for energy figures that are to be compared.
+    good_s = protocol.energy_windows * protocol.energy_window_seconds
+    if energy is not None and energy.energy_mj is not None and seconds < good_s:
         yield (
             f"energy rests on {seconds:.0f} s;"
-            f" for figures to compare measure {GOOD_POWER_SECONDS:.0f} s: --duration 50"
+            f" for figures to compare measure {good_s:.0f} s: --duration {good_s:.0f}"
+        )
+
+
+def _heat_warnings(raw: Raw) -> Iterator[str]:
+    """What is worth knowing and does not count against the run."""
+    if old := conditions.old_flags(raw):
+        mend = ": its power supply or cable is too weak" if "under-voltage" in old else ""
+        yield f"before this run, since the device was started: {', '.join(old)}{mend}"
+    rise_c = conditions.rise_c(raw)
+    if rise_c is not None and rise_c >= verdict.MAX_RISE_C:
+        yield (
+            f"the device became {rise_c:.0f} °C warmer over the run;"
+            " a longer one (--duration) shows whether it slows down"
         )

@@ -8,7 +8,8 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from edgeq.core.raw import Column, Integers, Numbers, Process, Raw
+from edgeq.core import conditions
+from edgeq.core.raw import Integers, Numbers, Process, Raw
 from edgeq.core.report import LatencySection, MemorySection, ThermalSection
 
 SectionT = TypeVar("SectionT")
@@ -132,11 +133,9 @@ def memory(raw: Raw) -> Found[MemorySection]:
 
 def thermal(raw: Raw) -> Found[ThermalSection]:
     """Of the sensor that became hottest; frequencies over all cores, while the model ran."""
-    hottest = max(
-        _of(raw, "temperature_c"), key=lambda column: float(column.values.max()), default=None
-    )
+    hottest = conditions.hottest_column(raw)
     frequencies = np.concatenate(
-        [np.empty(0), *(c.within(raw.windows_ns) for c in _of(raw, "frequency_mhz"))]
+        [np.empty(0), *(c.within(raw.windows_ns) for c in conditions.of(raw, "frequency_mhz"))]
     )
     section = ThermalSection(
         start_c=float(hottest.values[0]) if hottest else None,
@@ -144,6 +143,11 @@ def thermal(raw: Raw) -> Found[ThermalSection]:
         throttled=throttled(raw),
         frequency_min_mhz=float(frequencies.min()) if len(frequencies) else None,
         frequency_max_mhz=float(frequencies.max()) if len(frequencies) else None,
+        rise_c=conditions.rise_c(raw),
+        governor=conditions.governor(raw),
+        pinned=conditions.pinned(raw),
+        policies=conditions.policy_sections(raw),
+        occurred_before=conditions.old_flags(raw),
     )
     told = raw.measured.missing
     no_sensor = told.get("temperature", "no temperature sensor that this user may read")
@@ -154,6 +158,9 @@ def thermal(raw: Raw) -> Found[ThermalSection]:
         "throttled": told.get("throttle", "this device has no throttle flags"),
         "frequency_min_mhz": no_frequency,
         "frequency_max_mhz": no_frequency,
+        "rise_c": no_sensor if hottest is None else "too few readings while the model ran",
+        "governor": no_frequency,
+        "pinned": no_frequency,
     }
     return Found(section, _missing(section, "thermal", reasons))
 
@@ -169,12 +176,8 @@ def throttle_flags(raw: Raw) -> tuple[str, ...]:
     """Flags that stood before or after the run, and sticky ones that are new; in words, sorted."""
     before = set(raw.measured.throttle_before or ())
     after = set(raw.measured.throttle_after or ())
-    current = {flag for flag in before | after if not flag.startswith("occurred:")}
+    current = {flag for flag in before | after if not conditions.is_sticky(flag)}
     return tuple(sorted(current | (after - before)))
-
-
-def _of(raw: Raw, quantity: str) -> list[Column]:
-    return [c for c in raw.columns if c.channel.quantity == quantity and len(c.values)]
 
 
 def _blocks(runs: Numbers) -> list[Numbers]:

@@ -6,12 +6,26 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeq import wire
-from edgeq.core import telemetry
+from edgeq.core import conditions, cpulist, telemetry
 from edgeq.core.profile import RunProtocol
 from edgeq.core.raw import Raw
 from edgeq.core.report import Status, VerdictSection
 
 CPU = "CPU"
+# What to do about each kind of throttling, by what is in its flags.
+_THROTTLED = {
+    "under-voltage, so its power supply or cable is too weak: use the one made for the board": (
+        "under-voltage",
+    ),
+    "over-current, so it drew more than its supply or power mode allows": ("over-current",),
+    "it was too warm, or capped: cool it, and measure after --cool-to": (
+        "throttled",
+        "frequency capped",
+        "temperature limit",
+        "capped it",
+    ),
+}
+_KNOWN_KINDS = tuple(kind for kinds in _THROTTLED.values() for kind in kinds)
 # MLPerf LoadGen's early stopping: a bounded 90th percentile takes 64 runs at least.
 MIN_RUNS = 64
 # A device that becomes slower by a tenth while it is measured has no one latency
@@ -26,6 +40,16 @@ MAX_PROCESS_SPREAD = 0.15
 MAX_CLOCK_STEP_S = 0.5
 # A tenth of all cores at work for others takes as much from a single-core device's latency.
 MAX_OTHERS_SHARE = 0.10
+# What a hypervisor takes lengthens latencies as they are measured: a twentieth is more than noise.
+MAX_STOLEN_SHARE = 0.05
+# Of the time, programs waited for memory (PSI, "some"); and what was swapped meanwhile.
+MAX_STALLED_SHARE = 0.05
+MAX_SWAPPED_BYTES = 1 << 20
+# A device that is warmer and slower at its end than at its beginning has not settled.
+MAX_RISE_C = 5.0
+MAX_HOT_SLOWDOWN = 0.05
+# Under nine tenths of what it could hold while busy, the clock was held back.
+MIN_CLOCK_SHARE = 0.9
 # The project's own promise: the sampler costs less than 1 % of one core.
 MAX_SAMPLER_SHARE = 0.01
 # Two clock reads cost 70-90 ns; under 100 times that they are more than 1 % of what is measured.
@@ -60,9 +84,16 @@ def judge(evidence: Evidence) -> VerdictSection:
 
 
 def _throttled(evidence: Evidence) -> Iterator[str]:
-    if telemetry.throttled(evidence.raw):
-        flags = ", ".join(telemetry.throttle_flags(evidence.raw))
-        yield f"throttled: the device held its clock back or lacked power ({flags})"
+    if not telemetry.throttled(evidence.raw):
+        return
+    flags = telemetry.throttle_flags(evidence.raw)
+    for words, kinds in _THROTTLED.items():
+        found = [flag for flag in flags if any(kind in flag for kind in kinds)]
+        if found:
+            yield f"throttled: {words} ({', '.join(found)})"
+    rest = [flag for flag in flags if not any(kind in flag for kind in _KNOWN_KINDS)]
+    if rest:
+        yield f"throttled: the device held its clock back or lacked power ({', '.join(rest)})"
 
 
 def _fallback(evidence: Evidence) -> Iterator[str]:
@@ -152,15 +183,82 @@ def _clock(evidence: Evidence) -> Iterator[str]:
         yield f"clock-moved: the device's clock was set by {step_s:+.1f} s during the run"
 
 
+def _cooled(evidence: Evidence) -> Iterator[str]:
+    measured = evidence.raw.measured
+    cooled = measured.cooled
+    if cooled is None or cooled.reached:
+        return
+    if cooled.worst_c is None:
+        why = measured.missing.get("cooling", "the device has no temperature sensor")
+        yield f"not-cooled: {why}, so it is not known whether it was at {cooled.target_c:g} °C"
+        return
+    yield (
+        f"not-cooled: it began at {cooled.worst_c:.1f} °C after {cooled.waited_s:.0f} s of waiting,"
+        f" {cooled.target_c:g} °C was asked for"
+    )
+
+
+def _heating(evidence: Evidence) -> Iterator[str]:
+    rise_c, slower = conditions.rise_c(evidence.raw), conditions.slowdown(evidence.raw)
+    if rise_c is not None and rise_c >= MAX_RISE_C and slower > MAX_HOT_SLOWDOWN:
+        yield f"heating: it became {rise_c:.0f} °C warmer and {slower:.0%} slower over the run"
+
+
+def _clocked(evidence: Evidence) -> Iterator[str]:
+    """Where throttle flags tell of it, they have said so already."""
+    clock = conditions.clock(evidence.raw)
+    if clock is None or clock.share >= MIN_CLOCK_SHARE or telemetry.throttled(evidence.raw):
+        return
+    policy = clock.policy
+    told = f"ran at {clock.ran_mhz:.0f} of {clock.limit_mhz:.0f} MHz"
+    if policy.pinned:
+        yield f"frequency: {told}, which it was pinned to: the firmware or the hardware holds it"
+        return
+    governor = f" (governor {policy.governor})" if policy.governor else ""
+    yield f"frequency: {told}{governor}; --pin-frequency holds it at the highest"
+
+
 def _contended(evidence: Evidence) -> Iterator[str]:
     measured = evidence.raw.measured
-    busy, total, child = measured.cpu_busy_s, measured.cpu_total_s, measured.cpu_child_s
-    if busy is None or not total or child is None:
+    found = measured.contention or wire.Contention(
+        seconds=0.0,
+        busy_s=measured.cpu_busy_s,
+        total_s=measured.cpu_total_s,
+        names=measured.contenders,
+    )
+    if found.busy_s is None or not found.total_s or measured.cpu_child_s is None:
         return
-    share = (busy - child - measured.sampler_cpu_s) / total
-    if share > MAX_OTHERS_SHARE:
-        names = f" ({', '.join(measured.contenders[:3])})" if measured.contenders else ""
-        yield f"cpu-contended: other programs took {share:.0%} of the device's CPU time{names}"
+    stolen_s = found.stolen_s or 0.0
+    others_s = found.busy_s - stolen_s - measured.cpu_child_s - measured.sampler_cpu_s
+    if others_s / found.total_s > MAX_OTHERS_SHARE:
+        whose = f"CPU {cpulist.listed(measured.cpus)}'s" if measured.cpus else "the device's CPU"
+        share = f"{others_s / found.total_s:.0%}"
+        yield f"cpu-contended: other programs took {share} of {whose} time{_names(found)}"
+    if found.busy_s > 0 and stolen_s / found.busy_s > MAX_STOLEN_SHARE:
+        share = f"{stolen_s / found.busy_s:.0%}"
+        yield f"cpu-contended: the hypervisor gave {share} of the CPU time in use to other machines"
+
+
+def _names(found: wire.Contention) -> str:
+    shares = [f" {share:.0%} of a core" for share in found.shares]
+    shares += [""] * (len(found.names) - len(shares))
+    named = [name + share for name, share in zip(found.names, shares, strict=False)]
+    return f" ({', '.join(named[:3])})" if named else ""
+
+
+def _memory(evidence: Evidence) -> Iterator[str]:
+    found = evidence.raw.measured.contention
+    if found is None or not found.seconds:
+        return
+    stalled = (found.stalled_s or 0.0) / found.seconds
+    swapped = found.swapped_bytes or 0
+    told = []
+    if stalled > MAX_STALLED_SHARE:
+        told.append(f"programs waited {stalled:.0%} of the time for memory")
+    if swapped > MAX_SWAPPED_BYTES:
+        told.append(f"{swapped / telemetry.BYTES_PER_MIB:.0f} MiB were swapped in and out")
+    if told:
+        yield f"memory-pressure: {', '.join(told)}"
 
 
 def _sampler(evidence: Evidence) -> Iterator[str]:
@@ -189,6 +287,10 @@ INCONCLUSIVE: tuple[Rule, ...] = (
     _process_spread,
     _clock,
     _contended,
+    _memory,
+    _cooled,
+    _heating,
+    _clocked,
     _sampler,
     _timer,
 )

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edgeq.core.inventory import Device
@@ -32,12 +32,15 @@ class LocalTransport:
 
 
 class LocalLink:
-    def __init__(self, stall_s: float) -> None:
+    """Child processes; ``environ`` is theirs, None: this process's."""
+
+    def __init__(self, stall_s: float, environ: Mapping[str, str] | None = None) -> None:
         self._stall_s = stall_s
+        self._environ = environ
 
     def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float = 60.0) -> Completed:
         """See ``ports.Link``."""
-        with _start(argv) as child:
+        with _start(argv, self._environ) as child:
             try:
                 stdout, stderr = child.communicate(stdin, timeout=timeout_s)
             except subprocess.TimeoutExpired as error:
@@ -47,7 +50,7 @@ class LocalLink:
 
     def open(self, argv: Sequence[str]) -> "LocalChannel":
         """See ``ports.Link``."""
-        return LocalChannel(_start(argv), self._stall_s)
+        return LocalChannel(_start(argv, self._environ), self._stall_s)
 
     def close(self) -> None:
         pass
@@ -119,7 +122,9 @@ class LocalChannel:
                 self._stderr = (self._stderr + piece)[-STDERR_TAIL_BYTES:]
 
 
-def _start(argv: Sequence[str]) -> subprocess.Popen[bytes]:
+def _start(
+    argv: Sequence[str], environ: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
     """Start a child in the home folder, as sshd does, and in a session of its own.
 
     So Ctrl-C in the terminal reaches edgeq alone, which then ends the child in its own time.
@@ -132,6 +137,7 @@ def _start(argv: Sequence[str]) -> subprocess.Popen[bytes]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=home if home.is_dir() else "/",
+            env=environ,
             start_new_session=True,
             bufsize=0,
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from edgeq.core.hostkey import ALGORITHMS, HostKey
 from edgeq.core.inventory import Device
 from edgeq.errors import ConnectError, HostKeyError, UsageError
-from edgeq.transports import ssh_keys
+from edgeq.transports import ssh_keys, ssh_pulse
 from edgeq.transports.ssh_link import SshLink
 from edgeq.transports.ssh_route import DEFAULT_PORT, Hop, Routes
 from edgeq.transports.ssh_socket import Stream, Wire, dial, tune
@@ -45,15 +45,17 @@ class Limits:
 
     Attributes:
         connect_s: For each of connecting, greeting, key exchange and log-in.
-        dead_after_s: Sent data that nobody acknowledges ends the connection.
+        dead_after_s: Sent data that nobody acknowledges ends the connection; so does a device that
+            answers no keep-alive. Longer than the agent waits for its host (``agent.talk``), so
+            that whoever starts again finds the device's lock free.
         stall_s: A device that takes no data, though the connection stands.
-        keepalive_s: Silence after which a packet is sent, so that a dead link shows.
+        keepalive_s: Between two questions whether the other end is still there.
     """
 
     connect_s: float = 15.0
-    dead_after_s: float = 15.0
+    dead_after_s: float = 30.0
     stall_s: float = 60.0
-    keepalive_s: int = 10
+    keepalive_s: float = 5.0
 
 
 def make(
@@ -92,9 +94,10 @@ class SshTransport:
         if device.identity and not Path(device.identity).expanduser().is_file():
             raise UsageError(f"there is no identity file {device.identity}")
         with contextlib.ExitStack() as stack:
-            transport, hop = self._reach(device, stack, (pinned,))
+            transport, hop, wire = self._reach(device, stack, (pinned,))
             ssh_keys.log_in(transport, hop)
-            transport.set_keepalive(self._limits.keepalive_s)
+            stack.callback(ssh_pulse.start(transport, self._limits.keepalive_s))
+            wire.expect(self._limits.keepalive_s + self._limits.dead_after_s)
             return SshLink(transport, hop.address, stack.pop_all(), self._limits.stall_s)
 
     def scan(self, device: Device) -> HostKey:
@@ -104,7 +107,7 @@ class SshTransport:
             ConnectError: it cannot be reached, or has no host key of a sound type.
         """
         with contextlib.ExitStack() as stack:
-            transport, _ = self._reach(device, stack, ())
+            transport, *_ = self._reach(device, stack, ())
             return _shown(transport)
 
     def known(self, device: Device) -> tuple[HostKey, ...]:
@@ -113,20 +116,20 @@ class SshTransport:
 
     def _reach(
         self, device: Device, stack: contextlib.ExitStack, pins: Sequence[HostKey]
-    ) -> tuple["Transport", Hop]:
+    ) -> tuple["Transport", Hop, Wire]:
         """Hop by hop to the device, whose host key is compared if there are pins; not logged in."""
         *jumps, last = self._routes.find(device)
         before: tuple[Transport, Hop] | None = None
         for jump in jumps:
             known = _known_or_refuse(jump)
-            transport = self._greet(self._stream(jump, before), jump, stack, known)
+            transport, _ = self._greet(self._stream(jump, before), jump, stack, known)
             _require(transport, known, jump, _jump_hint(jump))
             ssh_keys.log_in(transport, jump)
             before = transport, jump
-        transport = self._greet(self._stream(last, before), last, stack, pins)
+        transport, wire = self._greet(self._stream(last, before), last, stack, pins)
         if pins:
             _require(transport, pins, last, _pin_hint(device.name))
-        return transport, last
+        return transport, last, wire
 
     def _stream(self, hop: Hop, before: tuple["Transport", Hop] | None) -> Stream:
         if before is None:
@@ -149,7 +152,7 @@ class SshTransport:
 
     def _greet(
         self, stream: Stream, hop: Hop, stack: contextlib.ExitStack, pins: Sequence[HostKey]
-    ) -> "Transport":
+    ) -> tuple["Transport", Wire]:
         """Agree on keys, offering only algorithms of the pinned keys' types."""
         from edgeq.transports.ssh_library import paramiko
 
@@ -170,7 +173,7 @@ class SshTransport:
                 f"{hop.address} answers, but not as an SSH server does: {why}",
                 hint=f"is that the SSH port? try: ssh -v -p {hop.port} {hop.user}@{hop.host} true",
             ) from error
-        return transport
+        return transport, wire
 
 
 def _configure(transport: "Transport", pins: Sequence[HostKey], timeout_s: float) -> None:

@@ -19,6 +19,7 @@ _SLICE_S = 0.5
 _END_WAIT_S = 5.0
 _OPEN_TIMEOUT_S = 30.0
 _NOTICE_S = 1.0
+_SESSION_PAUSES_S = (0.1, 0.3, 0.6, 1.0)
 
 
 class SshLink:
@@ -58,10 +59,21 @@ class SshLink:
     def open(self, argv: Sequence[str]) -> "SshChannel":
         """See ``ports.Link``."""
         with _translated(self._transport, self._address):
-            channel = self._transport.open_session(timeout=_OPEN_TIMEOUT_S)
+            channel = self._open_session()
             channel.settimeout(_OPEN_TIMEOUT_S)
             channel.exec_command(shlex.join(argv))
         return SshChannel(self._transport, channel, self._address, self._stall_s)
+
+    def _open_session(self) -> "Channel":
+        """A server that allows one session only may not have seen yet that the last one is over."""
+        from edgeq.transports.ssh_library import paramiko
+
+        for pause_s in _SESSION_PAUSES_S:
+            try:
+                return self._transport.open_session(timeout=_OPEN_TIMEOUT_S)
+            except paramiko.ChannelException:
+                time.sleep(pause_s)
+        return self._transport.open_session(timeout=_OPEN_TIMEOUT_S)
 
     def close(self) -> None:
         self._stack.close()
@@ -166,6 +178,11 @@ def _translated(transport: "Transport", address: str) -> Iterator[None]:
             raise _lost(transport, address) from error
         if isinstance(error, OSError):
             raise BrokenPipeError from error
+        if isinstance(error, paramiko.ChannelException):
+            raise DeviceError(
+                f"{address} allows no further session: {error.text}",
+                hint="end what else uses it, or raise MaxSessions in its sshd_config",
+            ) from error
         raise DeviceError(
             f"{address} does not start a command: {str(error) or type(error).__name__}",
             hint="does the account have a shell, and may it run commands?",
@@ -182,7 +199,8 @@ def _stands(transport: "Transport") -> bool:
 
 def _lost(transport: "Transport", address: str) -> LinkLostError:
     reason = transport.get_exception()
-    why = f": {reason}" if reason and str(reason) else ""
+    words = (isinstance(reason, OSError) and reason.strerror) or str(reason or "")
+    why = f": {words[:1].lower()}{words[1:]}" if words else ""
     return LinkLostError(
         f"the connection to {address} broke{why}",
         hint="start again: what arrived is kept, and nothing on the device was switched",

@@ -1,6 +1,7 @@
 """The TCP connection below SSH: fast to answer, and sure to notice that the other end is gone."""
 
 import contextlib
+import errno
 import socket
 import time
 from typing import Protocol
@@ -85,6 +86,8 @@ class Wire:
         self._stream = stream
         self._dead_after_s = dead_after_s
         self._stuck_since: float | None = None
+        self._heard_s = time.monotonic()
+        self._silent_after_s = 0.0
         self._quickack: int | None = getattr(socket, "TCP_QUICKACK", None)
         self._closed = False  # paramiko's Transport.stop_thread reads it, as on a socket
         if not isinstance(stream, socket.socket):
@@ -103,8 +106,23 @@ class Wire:
         self._stuck_since = None
         return count
 
+    def expect(self, silent_after_s: float) -> None:
+        """From now on the peer answers keep-alives: such a silence means that it is gone.
+
+        A jump host, or whatever else acknowledges in a dead device's place, hides that from TCP.
+        """
+        self._heard_s = time.monotonic()
+        self._silent_after_s = silent_after_s
+
     def recv(self, size: int) -> bytes:
-        data = self._stream.recv(size)
+        try:
+            data = self._stream.recv(size)
+        except TimeoutError:
+            if 0 < self._silent_after_s < time.monotonic() - self._heard_s:
+                words = f"it has been silent for {self._silent_after_s:g} s"
+                raise ConnectionAbortedError(errno.ECONNABORTED, words) from None
+            raise
+        self._heard_s = time.monotonic()
         if self._quickack is not None and isinstance(self._stream, socket.socket):
             with contextlib.suppress(OSError):
                 self._stream.setsockopt(socket.IPPROTO_TCP, self._quickack, 1)

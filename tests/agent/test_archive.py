@@ -1,13 +1,15 @@
 import ast
 import io
+import json
 import subprocess
 import sys
 import zipfile
+import zlib
 from pathlib import Path
 
 import edgeq
 from edgeq import wire
-from edgeq.archive import agent_archive
+from edgeq.archive import agent_archive, agent_sources
 from tests.fakes import agent as agents
 
 SOURCES = Path(edgeq.__file__).parent
@@ -20,22 +22,21 @@ def test_the_archive_is_small_and_the_same_every_time():
 
 
 def test_the_archive_holds_the_agent_and_the_wire_only():
-    names = zipfile.ZipFile(io.BytesIO(agent_archive())).namelist()
+    archive = zipfile.ZipFile(io.BytesIO(agent_archive()))
+    assert archive.namelist() == ["__main__.py", "agent.z", "edgeq/__init__.py"]
+    names = list(json.loads(zlib.decompress(archive.read("agent.z"))))
     assert names == sorted(names)
-    assert {"__main__.py", "edgeq/__init__.py", "edgeq/wire.py", "edgeq/agent/serve.py"} <= set(
-        names
-    )
+    assert "edgeq/agent/serve.py" in names
     others = {name for name in names if not name.startswith("edgeq/agent/")}
-    assert others == {"__main__.py", "edgeq/__init__.py", "edgeq/wire.py"}
+    assert others == {"edgeq/wire.py"}
     assert not [name for name in names if "__pycache__" in name]
 
 
 def test_the_archive_lacks_docstrings_and_comments_and_nothing_else():
-    archive = zipfile.ZipFile(io.BytesIO(agent_archive()))
-    names = [name for name in archive.namelist() if name.startswith("edgeq/")]
-    assert len(names) > 10
-    for name in names:
-        source, bare = (SOURCES.parent / name).read_bytes(), archive.read(name)
+    found = agent_sources()
+    assert len(found) > 10
+    for name, text in found.items():
+        source, bare = (SOURCES.parent / name).read_bytes(), text.encode()
         assert statements(bare) == statements(source)
         assert len(bare) < len(source) or len(source) < 100
 
@@ -67,6 +68,40 @@ def test_the_archive_imports_nothing_of_the_host():
     names = done.stdout.split()
     assert "edgeq.agent.install" in names
     assert all(name in {"edgeq", "edgeq.wire"} or name.startswith("edgeq.agent") for name in names)
+
+
+def test_meters_and_runtimes_are_found_by_their_files(archive, python):
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import pkgutil\n"
+        "from edgeq.agent import meters, runtimes\n"
+        "for package in (meters, runtimes):\n"
+        "    print(*sorted(module.name for module in pkgutil.iter_modules(package.__path__)))\n"
+        "print(runtimes.find('litert').__file__)"
+    )
+    command = [python, "-I", "-S", "-c", program, str(archive)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    for line, folder in zip(said, ("meters", "runtimes"), strict=False):
+        files = (SOURCES / "agent" / folder).glob("[a-z]*.py")
+        assert line.split() == sorted(file.stem for file in files)
+    assert said[2] == f"{archive}/edgeq/agent/runtimes/litert.py"
+
+
+def test_an_error_in_the_archive_shows_its_file_and_line(archive, python):
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from edgeq.agent import cpufreq\n"
+        "cpufreq.numbers(None)"
+    )
+    done = subprocess.run(
+        [python, "-I", "-S", "-c", program, str(archive)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    source = (SOURCES / "agent/cpufreq.py").read_text().splitlines()
+    line = next(n for n, text in enumerate(source, 1) if 'text.strip().split(",")' in text)
+    assert f'{archive}/edgeq/agent/cpufreq.py", line {line}, in numbers' in done.stderr
 
 
 def test_every_python_serves_with_the_standard_library_alone(archive, root, python):

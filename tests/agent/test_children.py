@@ -59,7 +59,7 @@ def test_noise_on_standard_output_and_error_disturbs_nothing(device):
     [
         ("crash", "crash", "SIGSEGV"),
         ("abort", "crash", "SIGABRT"),
-        ("murdered", "crash", "killed (SIGKILL)"),
+        ("murdered", "killed", "killed (SIGKILL)"),
         ("greedy", "memory", "more memory than there is"),
         ("leave", "crash", "status 7"),
         ("bug", "internal", "status 1"),

@@ -21,7 +21,7 @@ def test_busy_time_leaves_out_idle_and_waiting(tmp_path):
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc/stat").write_text("cpu  100 10 50 1000 200 5 5 30 77 0\ncpu0 1 1 1 1\n")
     times = cpu.times(tmp_path)
-    assert times == cpu.CpuTimes(busy=200, total=1400)
+    assert times == cpu.CpuTimes(busy=200, total=1400, steal=30)
     assert times.since(cpu.CpuTimes(busy=100, total=400)) == (1.0, 10.0)
 
 

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -23,12 +24,12 @@ OLDER = {"model.tflite": b"older weights", "manifest.json": b"{older}"}
 class ForkedAgent:
     """The agent's session in a fork of this process: as mortal as a real one, sooner started."""
 
-    def __init__(self, root, fault_at):
+    def __init__(self, root, disk):
         ours, theirs = socket.socketpair()
         self.pid = os.fork()
         if not self.pid:
             ours.close()
-            _serve(root, theirs.fileno(), fault_at)
+            _serve(root, theirs.fileno(), disk)
         theirs.close()
         self.stdin, self.stdout = ours.makefile("wb"), ours.makefile("rb", buffering=0)
         ours.close()
@@ -43,12 +44,12 @@ class ForkedAgent:
         return status
 
 
-def _serve(root, descriptor, fault_at):
+def _serve(root, descriptor, disk):
     """Never returns, whatever happens: this is a fork of the test runner."""
     scratch = root / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
     try:
-        Session(Layout(root, scratch), Talk(descriptor, descriptor), Disk(fault_at)).run()
+        Session(Layout(root, scratch), Talk(descriptor, descriptor), disk, Path("/")).run()
     except HostGoneError:
         pass
     finally:
@@ -60,7 +61,7 @@ def start(root):
     started = []
 
     def begin(fault_at=0):
-        agent = agents.Agent(ForkedAgent(root, fault_at), root)
+        agent = agents.Agent(ForkedAgent(root, Disk(fault_at)), root)
         started.append(agent)
         agent.receive()
         return agent
@@ -123,7 +124,7 @@ def test_a_kill_at_any_moment_leaves_old_or_new(start, root, tmp_path, change, o
         agent.kill()
         ends.append(served(root))
         assert ends[-1] in (old, new), f"torn at change {fault_at}"
-        _check_recovery(start, root, ends[-1])
+        check_recovery(start, root, ends[-1])
         shutil.rmtree(models)
         if not cut:
             break
@@ -132,7 +133,7 @@ def test_a_kill_at_any_moment_leaves_old_or_new(start, root, tmp_path, change, o
     assert len(ends) > 10
 
 
-def _check_recovery(start, root, before):
+def check_recovery(start, root, before):
     """The next session finds no loose ends, serves the same, and can deploy."""
     agent = start()
     assert agent.ask(wire.Lock("after")) == wire.Done()

@@ -23,7 +23,7 @@ def readings(found):
 
 
 def wait_for(sampler, rows):
-    while len(sampler._rows) < rows:
+    while len(sampler._turns[0].taken) < rows:
         time.sleep(0.01)
 
 
@@ -207,7 +207,7 @@ def test_the_sampler_reads_every_channel_again_and_again(tmp_path):
     voltage = board / "sys/class/hwmon/hwmon1/in1_input"
     wait_for(sampler, 5)
     voltage.write_text("4000\n")
-    count = len(sampler._rows)
+    count = len(sampler._turns[0].taken)
     wait_for(sampler, count + 5)
     rows = sampler.stop()
     assert len(rows[0]) == 1 + len(found.sensors)

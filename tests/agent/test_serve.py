@@ -24,7 +24,6 @@ def test_bye_ends_the_session(agent):
 @pytest.mark.parametrize(
     "line",
     [
-        b"",
         b"hello",
         b"{}",
         b"[]",
@@ -44,6 +43,11 @@ def test_what_is_no_request_ends_the_session_with_a_reason(agent, line):
     answer = agent.receive()
     assert (answer.kind, answer.message[:13]) == ("refused", "not a request")
     assert agent.process.wait(10) == 1
+
+
+def test_an_empty_line_is_only_a_sign_of_life(agent):
+    agent.process.stdin.write(wire.HEARTBEAT * 3)
+    assert agent.ask(wire.ListReleases()) == wire.ReleaseList()
 
 
 def test_a_reply_is_no_request(agent):

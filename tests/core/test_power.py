@@ -48,7 +48,7 @@ def test_a_constant_load_over_a_constant_idle_gives_the_energy_by_hand():
     assert found.sample_hz == pytest.approx(10.0)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(min_value=0, max_value=50), min_size=120, max_size=120))
 def test_energy_is_the_trapezoid_rule_between_the_ends_of_the_run(watts):
     moments = times(-0.97, 10.93)

@@ -80,3 +80,16 @@ def test_a_wrong_profile_is_refused_with_file_line_and_mend(path):
 def test_a_profile_needs_no_more_than_a_description():
     profile = strict.parse(Profile, 'description = "any board"\n', "x.toml")
     assert (profile.version, profile.run.processes) == (1, 3)
+
+
+@pytest.mark.parametrize(("text", "cpus"), [('"2-3"', (2, 3)), ("[0, 2]", (0, 2)), ('"1"', (1,))])
+def test_the_cpus_of_a_run_are_a_list_as_the_kernel_or_toml_has_it(text, cpus):
+    shipped = (ROOT / "device_profiles/pi4.toml").read_text()
+    wished = shipped.replace("cpus = []", f"cpus = {text}")
+    assert strict.parse(Profile, wished, origin="it").run.cpus == cpus
+
+
+def test_cpus_that_are_no_list_are_named_with_their_line():
+    shipped = (ROOT / "device_profiles/pi4.toml").read_text()
+    with pytest.raises(ConfigError, match=r'run\.cpus: "a-b" is not a list of CPUs'):
+        strict.parse(Profile, shipped.replace("cpus = []", 'cpus = "a-b"'), origin="it")

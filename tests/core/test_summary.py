@@ -27,13 +27,18 @@ FIELDS = {
     "latency": "runs warmup_runs mean_ms std_ms min_ms max_ms p50_ms p90_ms p99_ms p50_ci_ms"
     " load_ms first_ms",
     "memory": "peak_rss_mib pss_mib baseline_rss_mib",
-    "thermal": "start_c max_c throttled frequency_min_mhz frequency_max_mhz",
-    "runtime": "name version threads delegate",
+    "thermal": "start_c max_c throttled frequency_min_mhz frequency_max_mhz"
+    " rise_c governor pinned policies occurred_before",
+    "runtime": "name version threads delegate cpus cores",
     "verdict": "status reasons",
     "transfer": "bytes_sent bytes_total seconds",
     "timings_s": "load quantize verify provision push run total",
 }
-POWER = "source coverage mean_w idle_w energy_mj energy_net_mj sample_hz"
+POWER = (
+    "source coverage mean_w idle_w idle_drift_w energy_mj energy_ci_mj energy_net_mj"
+    " energy_net_ci_mj windows window_s sample_hz gap_max_s uncertainty_percent clock_offset_s"
+    " clock_uncertainty_s clock_drift_ppm"
+)
 
 
 def dumped(**changes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import select
@@ -14,6 +15,7 @@ from pathlib import Path
 from edgeq import wire
 
 ANSWER_S = 60.0
+HEARTBEAT_S = 5.0
 
 
 @dataclass
@@ -99,9 +101,14 @@ class Agent:
             pipe.close()
 
     def _next(self) -> wire.Message | bytes:
+        beats = int(ANSWER_S // HEARTBEAT_S)
         while not self._events:
-            ready, _, _ = select.select([self.process.stdout], [], [], ANSWER_S)
-            assert ready, "the agent says nothing"
+            while not select.select([self.process.stdout], [], [], HEARTBEAT_S)[0]:
+                beats -= 1
+                assert beats, "the agent says nothing"
+                with contextlib.suppress(OSError):
+                    self.process.stdin.write(wire.HEARTBEAT)
+                    self.process.stdin.flush()
             data = os.read(self.process.stdout.fileno(), 1 << 20)
             if not data:
                 raise EOFError("the agent ended")

@@ -93,6 +93,23 @@ def wide_model(width: int = 512) -> bytes:
     )
 
 
+def greedy_model(size_bytes: int) -> bytes:
+    """``float_model``'s shapes; on the way to its output it fills that much memory."""
+    columns = size_bytes // 4 // 4
+    multiples = np.array([1, columns], np.int32)
+    tensors = [
+        _Tensor(name="x", shape=(1, 4)),
+        _Tensor(name="multiples", shape=(2,), dtype=INT32, data=multiples.tobytes()),
+        _Tensor(name="many", shape=(1, 4 * columns)),
+        _Tensor(name="begin", shape=(2,), dtype=INT32, data=np.array([0, 0], np.int32).tobytes()),
+        _Tensor(name="size", shape=(2,), dtype=INT32, data=np.array([1, 3], np.int32).tobytes()),
+        _Tensor(name="y", shape=(1, 3)),
+    ]
+    tile = (schema.BuiltinOperator.TILE, schema.BuiltinOptions.TileOptions, schema.TileOptionsT())
+    cut = (schema.BuiltinOperator.SLICE, schema.BuiltinOptions.SliceOptions, schema.SliceOptionsT())
+    return _pack(tensors, [(tile, (0, 1), (2,)), (cut, (2, 3, 4), (5,))], (0,), (5,))
+
+
 def _fully_connected(x: _Tensor, weights: _Tensor, bias: _Tensor, y: _Tensor) -> bytes:
     options = schema.FullyConnectedOptionsT()
     operator = (

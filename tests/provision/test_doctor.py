@@ -30,6 +30,6 @@ def test_an_onnxruntime_without_the_gpu_is_noted(facts, store, packages, level, 
     own = python(10, runtimes=runtimes, packages=packages or {})
     found = facts(libc_version="2.35", pythons=(own,))
     profile = registry.profile("jetson-orin-nano-gpu")
-    finding = doctor._runtime(profile, found, JETSON, store)
+    finding = doctor._runtime(profile, doctor._plan(profile, found, JETSON, store))
     assert (finding.level, said in finding.found) == (level, True), finding
     assert ("install onnxruntime-gpu there" in finding.then) == (level == "note")

@@ -17,20 +17,25 @@ class Fault:
     """What happens to a connection.
 
     Attributes:
-        kind: ``cut`` closes it, ``stall`` forwards nothing more in either direction, ``throttle``
-            makes it slow.
+        kind: ``cut`` closes it, ``stall`` forwards nothing more in either direction, ``pause``
+            does so for a while, ``throttle`` makes it slow.
         after_bytes: Sent by the client before it happens; counted over the first connection only,
             so that the next try gets through.
         bytes_per_s: For ``throttle``.
+        pause_s: For ``pause``.
     """
 
-    kind: Literal["none", "cut", "stall", "throttle"] = "none"
+    kind: Literal["none", "cut", "stall", "pause", "throttle"] = "none"
     after_bytes: int = 0
     bytes_per_s: int = 1 << 20
+    pause_s: float = 0.0
 
 
 class Proxy:
-    """Running; ``port`` is where clients connect, ``sent_bytes`` what each connection's sent."""
+    """Running; ``port`` is where clients connect, ``sent_bytes`` what each connection's sent.
+
+    ``back_at_s``: when a pause ends, by the monotonic clock; 0 before there is one.
+    """
 
     def __init__(self, target_port: int, fault: Fault) -> None:
         self._target_port = target_port
@@ -42,6 +47,7 @@ class Proxy:
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self.port: int = self._listener.getsockname()[1]
         self.sent_bytes: list[int] = []
+        self.back_at_s = 0.0
 
     def start(self) -> None:
         self._threads[0].start()
@@ -87,11 +93,10 @@ class Proxy:
             while piece := source.recv(_PIECE_BYTES):
                 if number is not None:
                     self.sent_bytes[number] += len(piece)
-                    if self._strikes(fault, self.sent_bytes[number]):
+                    if self._strikes(fault, self.sent_bytes[number]) and not stalled.is_set():
+                        self.back_at_s = time.monotonic() + fault.pause_s
                         stalled.set()
-                if stalled.is_set():
-                    if fault.kind == "stall":
-                        self._over.wait()
+                if stalled.is_set() and not self._goes_on(fault):
                     break
                 if fault.kind == "throttle" and number is not None:
                     time.sleep(len(piece) / fault.bytes_per_s)
@@ -100,9 +105,17 @@ class Proxy:
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
 
+    def _goes_on(self, fault: Fault) -> bool:
+        """Whether a connection that was struck may forward again, once it is time."""
+        if fault.kind == "stall":
+            self._over.wait()
+        if fault.kind == "pause":
+            self._over.wait(max(0.0, self.back_at_s - time.monotonic()))
+        return fault.kind == "pause"
+
     @staticmethod
     def _strikes(fault: Fault, sent_bytes: int) -> bool:
-        return fault.kind in ("cut", "stall") and sent_bytes > fault.after_bytes
+        return fault.kind in ("cut", "stall", "pause") and sent_bytes > fault.after_bytes
 
 
 @contextlib.contextmanager

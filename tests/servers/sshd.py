@@ -28,6 +28,7 @@ class Options:
         key_types: Of its host keys, as for ``ssh-keygen -t``.
         banner: Shown before the log-in.
         noise: What the login shell's start-up files print to the output of every command.
+        startup: Lines of such a file, which may do worse: wait, write errors, exit.
         path: PATH of the sessions.
         sftp: Whether there is an SFTP server; edgeq needs none, scp does.
         file_limit_kib: Largest file that sessions can write (``ulimit -f``).
@@ -37,6 +38,7 @@ class Options:
     key_types: tuple[str, ...] = ("ed25519",)
     banner: str = ""
     noise: str = ""
+    startup: str = ":"
     path: str = "/usr/local/bin:/usr/bin:/bin"
     sftp: bool = False
     file_limit_kib: int = 0
@@ -169,6 +171,7 @@ export HOME={shlex.quote(str(server.home))} PATH={shlex.quote(options.path)}
 cd "$HOME"
 {limit}
 {noise}
+{options.startup}
 exec /bin/sh -c "$SSH_ORIGINAL_COMMAND"
 """
     (server.folder / "enter").write_text(script)

@@ -1,7 +1,8 @@
 import contextlib
-import dataclasses
 import io
 import json
+import subprocess
+import sys
 import typing
 
 import pytest
@@ -16,7 +17,7 @@ FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 
 def values(hint):
     origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if dataclasses.is_dataclass(hint):
+    if getattr(hint, "__module__", "") == wire.__name__:
         return messages(hint)
     if origin is typing.Union:
         return st.none() | values(args[0])
@@ -114,7 +115,7 @@ JSON = st.recursive(
 
 @given(st.sampled_from(KINDS), st.data())
 def test_a_field_of_another_type_is_an_error(kind, data):
-    names = [field.name for field in dataclasses.fields(kind)]
+    names = list(typing.get_type_hints(kind))
     fields = {name: data.draw(JSON) for name in names}
     line = json.dumps({"type": kind.__name__, **fields}).encode()
     try:
@@ -165,3 +166,24 @@ def test_a_peer_that_knows_nothing_of_execution_providers_is_understood():
     assert wire.decode(line) == wire.Probe(wire.Runtime("litert"))
     asked = wire.Runtime("onnxruntime", providers=("CUDA", "CPU"), arena=False)
     assert wire.decode(wire.encode(wire.Probe(asked))) == wire.Probe(asked)
+
+
+def test_many_threads_may_use_a_message_first():
+    code = (
+        "import threading\nfrom edgeq import wire\n"
+        "gate = threading.Barrier(16)\nmade = []\n"
+        "def make():\n    gate.wait()\n    made.append(wire.Progress('run', 1, total=2))\n"
+        "threads = [threading.Thread(target=make) for _ in range(16)]\n"
+        "[one.start() for one in threads]\n[one.join() for one in threads]\n"
+        "assert made == [wire.Progress('run', 1, 2)] * 16\nassert len(set(made)) == 1\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_message_cannot_be_changed():
+    message = wire.Progress("run")
+    with pytest.raises(AttributeError):
+        message.phase = "idle"
+    with pytest.raises(TypeError, match="phase"):
+        wire.Progress()

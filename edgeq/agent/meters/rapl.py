@@ -13,16 +13,24 @@ from edgeq.agent.ports import Found, Raw, Sensor, number, text_of
 
 
 def probe(root: Path) -> Found:
-    """Each package's energy since the first sample, and the platform's where the board has that."""
-    zones = [
-        zone
-        for zone in sorted((root / "sys/class/powercap").glob("intel-rapl:*"))
-        if zone.name.count(":") == 1
-    ]
-    readable = [zone for zone in zones if number(text_of(zone / "energy_uj").encode()) is not None]
-    if zones and not readable:
-        return Found(reason="RAPL: {} is for root only".format(zones[0] / "energy_uj"))
-    return Found(tuple(_sensor(zone) for zone in readable))
+    """Each package's energy since the first sample, and the platform's where the board has that.
+
+    Zones within a package (core, dram) are parts of it; ``intel-rapl-mmio`` shows a package again.
+    """
+    zones: dict[str, Path] = {}
+    for folder in ("sys/class/powercap", "sys/devices/virtual/powercap/intel-rapl"):
+        for zone in sorted((root / folder).glob("intel-rapl:*")):
+            if zone.name.count(":") == 1:
+                zones.setdefault(zone.name, zone)
+    known = {name: zone for name, zone in zones.items() if _microjoules(zone) is not None}
+    if zones and not known:
+        path = next(iter(zones.values())) / "energy_uj"
+        return Found(reason=f"RAPL: {path} is for root only")
+    return Found(tuple(_sensor(zone) for zone in known.values()))
+
+
+def _microjoules(zone: Path) -> float | None:
+    return number(text_of(zone / "energy_uj").encode())
 
 
 def _sensor(zone: Path) -> Sensor:
@@ -34,17 +42,22 @@ def _sensor(zone: Path) -> Sensor:
 
 
 def _unwrap(rows: typing.Sequence[Raw], range_uj: float | None) -> list[float | None]:
-    """Cumulative joules from 0; the counter starts again after ``range_uj``."""
+    """Cumulative joules from 0; the counter starts again after ``range_uj``.
+
+    Where that is not known, a counter that started again leaves nothing to reckon with.
+    """
     values: list[float | None] = []
-    total_uj, last_uj = 0.0, None
+    total_uj: float | None = 0.0
+    last_uj = None
     for raw in rows:
         now_uj = number(raw[0])
-        if now_uj is None:
+        if now_uj is None or total_uj is None:
             values.append(None)
             continue
-        if last_uj is not None:
-            step_uj = now_uj - last_uj
-            total_uj += step_uj if step_uj >= 0 or not range_uj else step_uj + range_uj
+        step_uj = 0.0 if last_uj is None else now_uj - last_uj
+        if step_uj < 0:
+            step_uj = step_uj + range_uj if range_uj else -1.0
+        total_uj = total_uj + step_uj if step_uj >= 0 else None
         last_uj = now_uj
-        values.append(total_uj / 1e6)
+        values.append(None if total_uj is None else total_uj / 1e6)
     return values
