@@ -21,6 +21,7 @@ _ESSENTIAL = (
 _DEVICE = (
     *("openssh-server", "openssh-sftp-server", "python3", "sudo"),
     *("procps", "iproute2", "kmod"),
+    "libstdc++6",  # each board's system has it, and NumPy and the runtimes need it
 )
 # Raspberry Pi OS and JetPack bring it; for 32-bit ARM there is no other current one.
 _MORE = {"armhf": ["python3-numpy"]}

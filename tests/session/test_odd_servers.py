@@ -78,7 +78,7 @@ def test_a_silent_link_ends_though_tcp_says_that_all_is_well(connect, begin, ser
     """The proxy acknowledges in the device's place, as a jump host would."""
     fault = proxy.Fault(kind="stall", after_bytes=400_000)
     with proxy.running(server.port, fault) as between:
-        link = connect(server.device(port=between.port), dead_after_s=0.5, keepalive_s=0.1)
+        link = connect(server.device(port=between.port), dead_after_s=4.0, keepalive_s=0.5)
         session = begin(link)
         data = os.urandom(400_000)
         session_over = threading.Timer(60.0, link.close)  # without the limit, a failure, no hang
@@ -91,9 +91,9 @@ def test_a_silent_link_ends_though_tcp_says_that_all_is_well(connect, begin, ser
 
 
 def test_an_idle_link_whose_device_lives_stands(connect, begin, server):
-    link = connect(server.device(), dead_after_s=0.3, keepalive_s=0.1)
+    link = connect(server.device(), dead_after_s=1.5, keepalive_s=0.2)
     session = begin(link)
-    threading.Event().wait(1.5)  # several times the limit
+    threading.Event().wait(4.0)  # more than twice the limit
     assert session.exists(["nothing"]) == frozenset()
 
 
