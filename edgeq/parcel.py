@@ -4,6 +4,7 @@ The same wheels give the same bytes.
 """
 
 import re
+import secrets
 import stat
 import zipfile
 import zlib
@@ -75,7 +76,8 @@ def build(wheels: Sequence[Path], target: Path) -> None:
             if name in members:
                 raise _bad(wheel, f"{name} stands in another wheel too")
             members[name] = (data, _mode(info))
-    fresh = target.with_name(target.name + ".part")
+    # a name of its own: two deploys may make the same parcel at the same time
+    fresh = target.with_name(f"{target.name}.{secrets.token_hex(4)}.part")
     with zipfile.ZipFile(fresh, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
         for name, (data, mode) in sorted(members.items()):
             entry = zipfile.ZipInfo(name, _EPOCH)

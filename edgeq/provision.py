@@ -1,5 +1,6 @@
 """Which runtime a device gets, and getting it there without internet, pip or root on the device."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,8 @@ OLDEST_GOOD: dict[RuntimeKind, tuple[int, ...]] = {
 _MIB = 1 << 20
 _SPARE_MIB = 16.0
 _MOST_OLDER = 3
+# Libraries of the system's own: without them no other version runs either.
+_LACKS = re.compile(r"(lib(?:stdc\+\+|gcc_s|gomp|z)\.so\.\d+): cannot open shared object file")
 
 
 class Remote(Protocol):
@@ -160,6 +163,12 @@ def ensure(
             return Ready(runtime=runtime, probed=probed, choice=choice, bytes_sent=sent_bytes)
         why = (probed.detail.strip().splitlines() or ["it does not run"])[-1][:200]
         tried.append(f"{PACKAGES[choice.kind]} {choice.version}: {why}")
+        lacks = _LACKS.search(probed.detail)
+        if lacks is not None:
+            raise PreflightError(
+                f"the device lacks {lacks[1]}, which {PACKAGES[choice.kind]} needs",
+                hint="on the device: sudo apt install libstdc++6 libgomp1 zlib1g",
+            )
         if choice.package is not None:
             store.refuse(choice.package, facts, probed.detail)
     names = ", or ".join(PACKAGES[kind] for kind in profile.runtime.kinds_for(plan.format))

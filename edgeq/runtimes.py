@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import secrets
 import time
 from collections.abc import Iterator
 from importlib import metadata
@@ -204,7 +205,7 @@ def _read(note: Path) -> _Found | None:
 def _write(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_name(path.name + ".part")
+        fresh = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
         fresh.write_text(text, encoding="utf-8")
         fresh.replace(path)
     except OSError as error:

@@ -47,7 +47,8 @@ def _measure(machine: Machine, user: Someone, folder: Path) -> int:
     user.add(machine, "bench", machine.profile)
     # The wheels are fetched from their index before the clock runs.
     _run(user, "deploy", "--device", "bench", model, "--dry-run")
-    seconds = {}
+    seconds: dict[str, float] = {}
+    sent_bytes = 0
     for number, name in enumerate(("first deploy", "second deploy")):
         report = folder / f"{number}.json"
         with _clock(machine, name, seconds):

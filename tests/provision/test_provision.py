@@ -326,3 +326,16 @@ def test_when_no_onnxruntime_runs_the_right_package_is_named(facts, store):
     with pytest.raises(PreflightError) as caught:
         ensure(Device(lambda *_: False), plan, found, store, ONNX)
     assert caught.value.hint.endswith("pip install onnxruntime")
+
+
+def test_a_system_library_that_is_missing_is_told_and_no_runtime_is_blamed(facts, store):
+    class Bare(Device):
+        def probe(self, runtime):  # noqa: ARG002 - a device says the same of all
+            said = "libstdc++.so.6: cannot open shared object file: No such file or directory"
+            return wire.Probed(ok=False, detail=f"numpy does not import: {said}")
+
+    plan = provision.plan(LINUX, facts(), store, "pi")
+    with pytest.raises(PreflightError, match=r"lacks libstdc\+\+\.so\.6") as caught:
+        ensure(Bare(lambda *_: False), plan, facts(), store)
+    assert "sudo apt install libstdc++6" in caught.value.hint
+    assert provision.plan(LINUX, facts(), store, "pi").choice.version == OWN
