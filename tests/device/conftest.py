@@ -2,6 +2,7 @@
 
 import itertools
 import os
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,8 @@ _NUMBERS = itertools.count(1)
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if item.get_closest_marker("timeout") is None:
+        own = item.path.is_relative_to(Path(__file__).parent)
+        if own and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(_LIMIT_S))
 
 
