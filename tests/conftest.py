@@ -1,7 +1,12 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# A busy machine is slow at times: no test depends on how long something took.
+hypothesis.settings.register_profile("edgeq", deadline=None)
+hypothesis.settings.load_profile("edgeq")
 
 # Before any test imports ONNX Runtime, which else tells its maker about the models of this process.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
