@@ -1,6 +1,7 @@
 """What is installed on a device, and going back."""
 
 import contextlib
+from collections.abc import Sequence
 
 from edgeq import examination, wire
 from edgeq.archive import agent_archive, examine_script
@@ -9,7 +10,7 @@ from edgeq.core.profile import NamedProfile
 from edgeq.deploy import Tools
 from edgeq.errors import DeviceError, UsageError
 from edgeq.provision import agent_python
-from edgeq.session import Session, open_session
+from edgeq.session import open_session
 
 
 def rollback(
@@ -30,11 +31,17 @@ def rollback(
             link, facts, python=python, agent=agent_archive(), where=device.name
         ) as session:
             session.lock(tools.holder)
-            return session.rollback(name or _only(session, device.name))
+            return session.rollback(name or only_model(session.releases(), device.name))
 
 
-def _only(session: Session, where: str) -> str:
-    models = [one.model for one in session.releases()]
+def only_model(installed: Sequence[wire.Releases], where: str) -> str:
+    """The one model that a device has.
+
+    Raises:
+        DeviceError: it has none.
+        UsageError: it has several.
+    """
+    models = [one.model for one in installed]
     if not models:
         raise DeviceError(f"no release is installed on {where}", hint="edgeq deploy installs one")
     if len(models) > 1:

@@ -6,8 +6,8 @@ from edgeq import wire
 from edgeq.core.inventory import Device
 from edgeq.core.profile import NamedProfile
 from edgeq.deploy import Tools
-from edgeq.errors import DeviceError, UsageError
 from edgeq.native.depot import Depot
+from edgeq.releases import only_model
 
 
 def rollback(
@@ -25,15 +25,4 @@ def rollback(
     with contextlib.closing(tools.transport.connect(device)) as link:
         depot = Depot(link, device.name)
         with depot.held(tools.holder):
-            return depot.rollback(name or _only(depot, device.name))
-
-
-def _only(depot: Depot, where: str) -> str:
-    models = [one.model for one in depot.releases()]
-    if not models:
-        raise DeviceError(f"no release is installed on {where}", hint="edgeq deploy installs one")
-    if len(models) > 1:
-        raise UsageError(
-            f"{where} has releases of {', '.join(models)}", hint="name one of them: --name MODEL"
-        )
-    return models[0]
+            return depot.rollback(name or only_model(depot.releases(), device.name))
