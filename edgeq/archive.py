@@ -11,8 +11,8 @@ from importlib.resources.abc import Traversable
 _START = "import sys\n\nfrom edgeq.agent.__main__ import main\n\nraise SystemExit(main(sys.argv))\n"
 _EXAMINE, _CHECKUP = "examine.py", "checkup.py"
 _SOLID, _PIECE = "solid.py", "agent.z"
-# Piped to a Python, never run from the archive, or the archive's own beginning.
-_ALONE = frozenset({_EXAMINE, _CHECKUP, _SOLID})
+# Piped to a Python, never run from the archive.
+_ALONE = frozenset({_EXAMINE, _CHECKUP})
 _FIRST_LINE = b"#!/usr/bin/env python3\n"
 _WITH_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef)
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)

@@ -13,7 +13,7 @@ import typing
 from pathlib import Path
 
 from edgeq import wire
-from edgeq.agent import runtimes
+from edgeq.agent import runtimes, solid
 from edgeq.agent.ports import FailureError
 from edgeq.agent.talk import Talk
 
@@ -25,6 +25,8 @@ def main() -> int:
     sink = os.dup(1)
     os.dup2(2, 1)  # whatever a library prints must not get between the messages
     _lower()
+    # Under the root, so that runtimes and what their owner installed stay as they are.
+    solid.keep_all(str(Path.cwd() / "pycache"))
     talk = Talk(0, sink)
     request = talk.receive()
     threading.Thread(target=_exit_with_agent, daemon=True).start()

@@ -87,11 +87,8 @@ def _start(request: wire.Message, root: Path, runtime: wire.Runtime) -> subproce
     environment["OPENBLAS_NUM_THREADS"] = "1"  # numpy only packs arrays here; saves its buffers
     # From 1.29 on ONNX Runtime tells its maker about models: microsoft/onnxruntime/pull/27379
     environment["ORT_DISABLE_TELEMETRY"] = "1"
-    # Compiled modules are kept under the root, so that runtimes stay as they were unpacked.
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    cache = "pycache_prefix={}".format(root / "pycache")
     process = subprocess.Popen(
-        [sys.executable, "-X", cache, str(ARCHIVE), "child"],
+        [sys.executable, "-B", str(ARCHIVE), "child"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -9,6 +9,8 @@ import subprocess
 import time
 import typing
 
+# Five readings a second of a slow source: 50 in a window of 10 s.
+SLOW_HZ = 5.0
 _LIMIT_S = 2.0
 _MOST_BYTES = 64 << 10
 
@@ -16,9 +18,10 @@ _MOST_BYTES = 64 << 10
 class Command:
     """Runs a program once a reading; empty output where it fails, hangs or is gone."""
 
-    def __init__(self, argv: typing.Sequence[str]) -> None:
+    def __init__(self, argv: typing.Sequence[str], most_hz: float = SLOW_HZ) -> None:
         self._argv = list(argv)
         self.cpu_s = 0.0
+        self.most_hz = most_hz
 
     def __call__(self) -> bytes:
         try:

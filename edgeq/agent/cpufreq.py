@@ -55,16 +55,19 @@ def mhz(path: Path) -> float | None:
 
 
 def frequencies(root: Path) -> Found:
-    """The current frequency of each policy, for the sampler."""
+    """The current frequency of each policy, for the sampler; and what a Pi's firmware says.
+
+    A Pi's firmware slows the clock down without telling the kernel, whose figure is what it asked
+    for.
+    """
     sensors = []
     for folder in folders(root)[:_SAMPLED]:
         paths = [folder / name for name in _CURRENT if mhz(folder / name) is not None]
         if paths:
             channel = wire.Channel("frequency_mhz", name_of(folder))
             sensors.append(Sensor(channel, (paths[0],), each(_mhz)))
-    if not sensors:
-        firmware = vcgencmd.sensor(root, _FIRMWARE, _MHZ, "measure_clock", "arm")
-        sensors = [firmware] if firmware else []
+    firmware = vcgencmd.sensor(root, _FIRMWARE, _MHZ, "measure_clock", "arm")
+    sensors += [firmware] if firmware else []
     return Found(tuple(sensors), "" if sensors else "no cpufreq in sysfs")
 
 

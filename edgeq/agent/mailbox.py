@@ -12,6 +12,8 @@ import struct
 import typing
 from pathlib import Path
 
+from edgeq.agent.commands import SLOW_HZ
+
 _TAG = 0x00030080
 _TEXT_BYTES = 1024
 _HEAD = struct.Struct("=6I")  # size, code, tag, length of the text, length of the request, error
@@ -26,6 +28,7 @@ class Mailbox:
     """Asks one thing again and again; empty where the firmware does not answer."""
 
     cpu_s = 0.0
+    most_hz = SLOW_HZ
 
     def __init__(
         self, command: str, device: Path = Path("/dev/vcio"), ioctl: Ioctl = fcntl.ioctl

@@ -130,10 +130,12 @@ Raw = typing.Tuple[bytes, ...]
 class Slow(typing.Protocol):
     """A source that is no file: a program's output, say. It has a thread and a rate of its own.
 
-    ``cpu_s``: what reading it has cost so far, beyond the thread's own time.
+    ``cpu_s``: what reading it has cost so far, beyond the thread's own time. ``most_hz``: so many
+    readings a second are worth their cost.
     """
 
     cpu_s: float
+    most_hz: float
 
     def __call__(self) -> bytes:
         """One reading; empty when there is none."""

@@ -17,8 +17,6 @@ from edgeq.agent.ports import Raw, Sensor, Slow
 Row = typing.Tuple[typing.Optional[float], ...]
 _MOST_BYTES = 4096  # what the kernel gives at most
 _NUMBER_BYTES = 128  # a file that was shorter than this when it was opened holds a number
-# Five readings a second of a slow source: 50 in a window of 10 s.
-SLOW_HZ = 5.0
 # A source that takes long is asked less often: it may take half of its thread's time.
 _SLOW_SHARE = 0.5
 _NS = 1e9
@@ -37,7 +35,7 @@ class Sampler:
         self._turns = [_Turns(files.read, 1.0 / hz, fast, files)] if fast else []
         for source in _distinct([sensor.slow for sensor in sensors if sensor.slow is not None]):
             own = [sensor for sensor in sensors if sensor.slow is source]
-            self._turns.append(_Turns(_once(source), 1.0 / min(hz, SLOW_HZ), own, source))
+            self._turns.append(_Turns(_once(source), 1.0 / min(hz, source.most_hz), own, source))
         self.sensors = [sensor for turns in self._turns for sensor in turns.sensors]
         self._files = files
 

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgeq import __version__, wire
-from edgeq.agent import children, files, guard
+from edgeq.agent import children, files, guard, proved
 from edgeq.agent.durable import Disk
 from edgeq.agent.install import STALE_S, Installer
 from edgeq.agent.layout import (
@@ -35,7 +35,8 @@ from edgeq.agent.ports import FailureError, HostGoneError, HostSilentError, from
 from edgeq.agent.talk import Talk
 
 _Handler = typing.Callable[[typing.Any], typing.Optional[wire.Message]]
-_ENGINE_LIFE_S = 30 * 86400.0  # TensorRT's, which it makes again
+_CACHE_LIFE_S = 30 * 86400.0  # TensorRT's engines and what was proved are made again
+_RUNTIMES_FAULT = ("runtime", "crash", "internal")
 _OPEN_FOLDERS = ("agents", "runtimes", "scratch")
 
 
@@ -160,7 +161,8 @@ class Session:
         remove_dead_scratch(self._layout.root)
         for folder in ("agents", "runtimes"):
             remove_old(self._layout.root / folder, (files.PART_MARK, UNPACKING), STALE_S)
-        remove_old(self._layout.root / "engines", ("",), _ENGINE_LIFE_S)
+        for folder in ("engines", proved.FOLDER):
+            remove_old(self._layout.root / folder, ("",), _CACHE_LIFE_S)
         return wire.Done()
 
     def _put(self, request: wire.Put) -> wire.Message:
@@ -216,12 +218,20 @@ class Session:
         return wire.Done()
 
     def _probe(self, request: wire.Probe) -> wire.Message:
+        known = proved.find(self._layout.root, request.runtime)
+        if known is not None and all(self._is_there(path) for path in request.runtime.paths):
+            return known
         try:
             answer = self._ask(request, request.runtime, children.Limits(timeout_s=120.0))
         except FailureError as failure:
             detail = "\n".join(filter(None, (failure.message, failure.detail)))
             return wire.Probed(ok=False, detail=detail)
+        if isinstance(answer.message, wire.Probed):
+            proved.keep(self._layout.root, request.runtime, answer.message, self._disk)
         return answer.message
+
+    def _is_there(self, path: str) -> bool:
+        return self._layout.inside(path).is_dir()
 
     def _predict(self, request: wire.Predict) -> wire.Message:
         readable = self._layout.readable
@@ -285,14 +295,19 @@ class Session:
         self, request: wire.Message, runtime: wire.Runtime, limits: children.Limits
     ) -> children.Answer:
         paths = tuple(str(self._layout.readable(path)) for path in runtime.paths)
-        return children.ask(
-            request,
-            root=self._layout.root,
-            runtime=replace(runtime, paths=paths),
-            limits=limits,
-            talk=self._talk,
-            on_progress=self._talk.send,
-        )
+        try:
+            return children.ask(
+                request,
+                root=self._layout.root,
+                runtime=replace(runtime, paths=paths),
+                limits=limits,
+                talk=self._talk,
+                on_progress=self._talk.send,
+            )
+        except FailureError as failure:
+            if failure.kind in _RUNTIMES_FAULT:
+                proved.forget(self._layout.root, runtime)
+            raise
 
     def _require_lock(self) -> None:
         if not self._lock.held:

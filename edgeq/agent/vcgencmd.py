@@ -10,12 +10,14 @@ from pathlib import Path
 
 from edgeq import wire
 from edgeq.agent.commands import Command
+from edgeq.agent.mailbox import Mailbox
 from edgeq.agent.ports import Raw, Sensor, each
 
 _PLACES = ("usr/bin", "opt/vc/bin", "usr/local/bin", "bin")
 _TIMEOUT_S = 5.0
 _VALUE = re.compile(r"=\s*(0x[0-9a-f]+|-?[0-9]+(?:\.[0-9]+)?)", re.IGNORECASE)
 _SHOWN = 120
+_PROGRAM_HZ = 2.0
 
 
 def find(root: Path) -> str | None:
@@ -62,9 +64,12 @@ def sensor(root: Path, channel: wire.Channel, scale: float, *words: str) -> Sens
     program = find(root)
     if program is None or not ask(root, *words)[0]:
         return None
+    mailbox = Mailbox(" ".join(words))
+    direct = str(root) == "/" and value(mailbox().decode("utf-8", "replace")) is not None
+    source = mailbox if direct else Command([program, *words], _PROGRAM_HZ)
 
     def parse(raw: Raw) -> float | None:
         found = value(raw[0].decode("utf-8", "replace"))
         return None if found is None else scale * found
 
-    return Sensor(channel, (), each(parse), Command([program, *words]))
+    return Sensor(channel, (), each(parse), source)

@@ -13,6 +13,7 @@ from edgeq.core.report import CoolingSection, PolicySection
 STICKY = "occurred:"
 # Fewer samples than that say little about a clock or a temperature.
 _MIN_SAMPLES = 6
+_FIRMWARE = "vcgencmd "
 # Their clock goes far above what it holds, and back; what it holds is base_mhz, where that is told.
 _BOOSTING = ("intel_pstate", "intel_cpufreq", "amd-pstate", "amd_pstate")
 
@@ -83,9 +84,14 @@ def cooling_section(raw: Raw) -> CoolingSection | None:
 
 def clock(raw: Raw) -> Clock | None:
     """Of the fastest CPU at each moment, since a model need not use them all; None if unknown."""
-    limits = {p.name: limit for p in policies(raw) if (limit := _limit(p)) is not None}
-    columns = [c for c in of(raw, "frequency_mhz") if c.channel.source in limits]
-    series = [_within(c, raw, limits[c.channel.source]) for c in columns]
+    known = {p.name: p for p in policies(raw) if _limit(p) is not None}
+    columns = clock_columns(raw)
+    if any(map(_is_firmwares, columns)):  # a Pi has one policy
+        found = [(c, p) for c in columns for p in known.values() if len(known) == 1]
+    else:
+        found = [(c, known[c.channel.source]) for c in columns if c.channel.source in known]
+    limits = [_limit(p) or 0.0 for _, p in found]
+    series = [_within(c, raw, limit) for (c, _), limit in zip(found, limits, strict=True)]
     times = np.concatenate([np.empty(0), *(t for t, _ in series)])
     if len(np.unique(times)) < _MIN_SAMPLES:
         return None
@@ -95,9 +101,25 @@ def clock(raw: Raw) -> Clock | None:
     np.maximum.at(best, places, shares)
     share = float(np.median(best))
     means = [float(s.mean()) if len(s) else 0.0 for _, s in series]
-    name = columns[int(np.argmax(means))].channel.source
-    policy = next(p for p in policies(raw) if p.name == name)
-    return Clock(policy=policy, ran_mhz=share * limits[name], limit_mhz=limits[name])
+    fastest = int(np.argmax(means))
+    limit_mhz = limits[fastest]
+    return Clock(policy=found[fastest][1], ran_mhz=share * limit_mhz, limit_mhz=limit_mhz)
+
+
+def clock_columns(raw: Raw) -> list[Column]:
+    """The frequencies: what a Pi's firmware says, where it was asked often enough.
+
+    What the kernel says there is only what it wished for.
+    """
+    columns = of(raw, "frequency_mhz")
+    firmwares = [c for c in columns if _is_firmwares(c)]
+    if any(len(c.within(raw.windows_ns)) >= _MIN_SAMPLES for c in firmwares):
+        return firmwares
+    return [c for c in columns if c not in firmwares] or columns
+
+
+def _is_firmwares(column: Column) -> bool:
+    return column.channel.source.startswith(_FIRMWARE)
 
 
 def rise_c(raw: Raw) -> float | None:

@@ -135,7 +135,7 @@ def thermal(raw: Raw) -> Found[ThermalSection]:
     """Of the sensor that became hottest; frequencies over all cores, while the model ran."""
     hottest = conditions.hottest_column(raw)
     frequencies = np.concatenate(
-        [np.empty(0), *(c.within(raw.windows_ns) for c in conditions.of(raw, "frequency_mhz"))]
+        [np.empty(0), *(c.within(raw.windows_ns) for c in conditions.clock_columns(raw))]
     )
     section = ThermalSection(
         start_c=float(hottest.values[0]) if hottest else None,

@@ -123,6 +123,29 @@ def test_every_python_serves_with_the_standard_library_alone(archive, root, pyth
         agent.kill()
 
 
+def test_an_agent_in_its_place_keeps_what_it_compiled(archive, root, python, tmp_path):
+    place = root / "agents" / "0123.pyz"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(archive.read_bytes())
+    for _ in range(2):
+        agent = agents.start(place, root, python)
+        try:
+            assert agent.receive().python.startswith("3.")
+            assert agent.end() == 0
+        finally:
+            agent.kill()
+    kept = list((root / "pycache").rglob("0123.pyz/edgeq/agent/serve*.pyc"))
+    assert len(kept) == 1
+    kept[0].write_bytes(kept[0].read_bytes()[:300])  # a power cut
+    agent = agents.start(place, root, python)
+    try:
+        assert agent.receive().python.startswith("3.")
+        assert agent.end() == 0
+    finally:
+        agent.kill()
+    assert not list(tmp_path.rglob("__pycache__"))
+
+
 def test_every_python_measures_with_a_runtime_that_is_no_runtime(archive, root, python, tmp_path):
     """The sensors' side and the child's start, as far as they go without numpy."""
     model = tmp_path / "model.tflite"

@@ -136,6 +136,25 @@ def test_a_runtime_that_crashes_on_import_is_told(device):
     assert (probed.ok, "SIGABRT" in probed.detail) == (False, True)
 
 
+def test_a_runtime_that_was_seen_to_run_is_not_tried_again_until_it_fails(doomed):
+    device = doomed
+    assert device.ask(wire.Probe(RUNTIME)).ok
+    package = device.root / "runtimes/fake/tflite_runtime/__init__.py"
+    package.write_text("raise ImportError('its library is gone')")
+    assert device.ask(wire.Probe(RUNTIME)).ok
+    assert predict(device, "fine").kind == "runtime"
+    assert "its library is gone" in device.ask(wire.Probe(RUNTIME)).detail
+    package.write_text("")
+    assert device.ask(wire.Probe(RUNTIME)).ok
+    shutil.rmtree(device.root / "runtimes/fake")
+    assert not device.ask(wire.Probe(RUNTIME)).ok
+
+
+def test_what_the_devices_owner_installed_is_tried_each_time(doomed):
+    assert doomed.ask(wire.Probe(wire.Runtime("litert"))).ok
+    assert not (doomed.root / "proved").exists()
+
+
 def test_an_unknown_runtime_is_told(device):
     probed = device.ask(wire.Probe(wire.Runtime("nonsense")))
     assert "no runtime 'nonsense'; this agent knows litert, onnxruntime, tflite" in probed.detail
@@ -150,6 +169,16 @@ def test_runtime_paths_go_in_front_of_what_is_inherited(start, root, tmp_path):
     assert "the wrong one" in agent.ask(wire.Probe(wire.Runtime("tflite_runtime"))).detail
     # the fake imports, and refuses the probe's real model since its bytes are no word
     assert "the wrong one" not in agent.ask(wire.Probe(RUNTIME)).detail
+
+
+def test_what_is_compiled_is_kept_and_mended_where_a_power_cut_tore_it(doomed):
+    predict(doomed, "fine")
+    (kept,) = (doomed.root / "pycache").rglob("runtimes/fake/tflite_runtime/interpreter*.pyc")
+    whole = kept.read_bytes()
+    for torn in (b"", whole[:10], whole[:200], whole[:16] + bytes(len(whole) - 16)):
+        kept.write_bytes(torn)
+        assert predict(doomed, "fine").samples == 2
+        assert kept.read_bytes() == whole
 
 
 def test_a_runtime_stays_as_it_was_unpacked(device):

@@ -27,6 +27,7 @@ class Held:
     def __init__(self):
         self.asked = 0
         self.cpu_s = 0.25
+        self.most_hz = 5.0
         self.free = threading.Event()
 
     def __call__(self):

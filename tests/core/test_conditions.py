@@ -97,6 +97,21 @@ def test_throttle_flags_say_it_better():
     assert codes(found) == ["throttled"]
 
 
+def test_a_pis_firmware_knows_better_than_its_kernel():
+    """The kernel goes on showing what it asked for."""
+    sources = ("policy0", "vcgencmd measure_clock arm")
+    slow = [600.0 if place % 5 == 0 else None for place in range(100)]
+    told = {"sensors": clocks([1800.0] * 100, slow, sources=sources), "policies": (policy(),)}
+    found = samples(**told)
+    assert codes(found) == ["frequency"]
+    section = telemetry.thermal(found).section
+    assert (section.frequency_min_mhz, section.frequency_max_mhz) == (600.0, 600.0)
+    told["sensors"] = clocks([1800.0] * 100, [600.0] + [None] * 99, sources=sources)
+    found = samples(**told)
+    assert codes(found) == []
+    assert telemetry.thermal(found).section.frequency_max_mhz == 1800.0
+
+
 def test_a_clock_that_was_hardly_looked_at_is_not_judged():
     found = device.samples(
         [RUN],
