@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from edgeq import digest, lacking, parcel, wire
+from edgeq.core import health
 from edgeq.core.machine import Facts, PythonFacts
 from edgeq.core.profile import Format, Profile, RuntimeKind
 from edgeq.errors import PreflightError, SpaceError
@@ -24,8 +25,10 @@ OLDEST_GOOD: dict[RuntimeKind, tuple[int, ...]] = {
 _MIB = 1 << 20
 _SPARE_MIB = 16.0
 _MOST_OLDER = 3
+# Failures of the device at this moment: another version would fare no better.
+_OF_THE_MOMENT = frozenset({"hang", "memory", "killed"})
 # Libraries of the system's own: without them no other version runs either.
-_LACKS = re.compile(r"(lib(?:stdc\+\+|gcc_s|gomp|z)\.so\.\d+): cannot open shared object file")
+_LACKS = re.compile(r"(lib(?:stdc\+\+|gcc_s|gomp)\.so\.\d+): cannot open shared object file")
 
 
 class Remote(Protocol):
@@ -167,7 +170,12 @@ def ensure(
         if lacks is not None:
             raise PreflightError(
                 f"the device lacks {lacks[1]}, which {PACKAGES[choice.kind]} needs",
-                hint="on the device: sudo apt install libstdc++6 libgomp1 zlib1g",
+                hint=f"on the device: {health.package_for(probed.detail)}",
+            )
+        if probed.kind in _OF_THE_MOMENT:
+            raise PreflightError(
+                f"{PACKAGES[choice.kind]} {choice.version} could not be tried: {why}",
+                hint="is the device short of memory, or busy? edgeq doctor tells; then start again",
             )
         if choice.package is not None:
             store.refuse(choice.package, facts, probed.detail)

@@ -206,7 +206,10 @@ class Probe:
 
 @dataclass(frozen=True)
 class Probed:
-    """``providers``: those that this build of ONNX Runtime has; whether they work shows later."""
+    """``providers``: those that this build of ONNX Runtime has; whether they work shows later.
+
+    ``kind``: where its process failed, how, as in ``Failed``.
+    """
 
     ok: bool
     name: str = ""
@@ -214,6 +217,7 @@ class Probed:
     numpy_version: str = ""
     detail: str = ""
     providers: typing.Tuple[str, ...] = ()
+    kind: str = ""
 
 
 @dataclass(frozen=True)

@@ -225,7 +225,7 @@ class Session:
             answer = self._ask(request, request.runtime, children.Limits(timeout_s=120.0))
         except FailureError as failure:
             detail = "\n".join(filter(None, (failure.message, failure.detail)))
-            return wire.Probed(ok=False, detail=detail)
+            return wire.Probed(ok=False, detail=detail, kind=failure.kind)
         if isinstance(answer.message, wire.Probed):
             proved.keep(self._layout.root, request.runtime, answer.message, self._disk)
         return answer.message

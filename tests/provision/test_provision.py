@@ -337,5 +337,22 @@ def test_a_system_library_that_is_missing_is_told_and_no_runtime_is_blamed(facts
     plan = provision.plan(LINUX, facts(), store, "pi")
     with pytest.raises(PreflightError, match=r"lacks libstdc\+\+\.so\.6") as caught:
         ensure(Bare(lambda *_: False), plan, facts(), store)
-    assert "sudo apt install libstdc++6" in caught.value.hint
+    assert caught.value.hint == "on the device: sudo apt install libstdc++6"
+    assert provision.plan(LINUX, facts(), store, "pi").choice.version == OWN
+
+
+@pytest.mark.parametrize("kind", ["hang", "memory", "killed"])
+def test_a_device_that_is_too_busy_to_try_a_runtime_gets_no_other_version(facts, store, kind):
+    class Slow(Device):
+        def probe(self, runtime):
+            self.probed.append(runtime)
+            detail = "the model's process gave no sign of life for 120 s"
+            return wire.Probed(ok=False, detail=detail, kind=kind)
+
+    plan = provision.plan(LINUX, facts(), store, "pi")
+    device = Slow(lambda *_: False)
+    with pytest.raises(PreflightError, match="no sign of life for 120 s") as caught:
+        ensure(device, plan, facts(), store)
+    assert "edgeq doctor" in caught.value.hint
+    assert (len(device.probed), len(device.put_paths)) == (1, 1)
     assert provision.plan(LINUX, facts(), store, "pi").choice.version == OWN
