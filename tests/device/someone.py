@@ -11,6 +11,8 @@ from tests.lab.machine import Machine
 
 _ROOT = Path(__file__).parents[2]
 _LIMIT_S = 900
+# Of edgeq's cache, by content: what a conversion gave.
+_SHARED = ("artifact", "quality", "judged", "samples")
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,13 @@ class Someone:
 
 
 def someone(home: Path) -> Someone:
-    """Someone whose wheels are fetched once for all tests together."""
+    """Someone whose wheels are fetched, and whose models are converted, once for all tests."""
     wheels = Path(os.environ.get("EDGEQ_TEST_WHEELS") or Path.home() / ".cache/edgeq-lab/wheels")
-    wheels.mkdir(parents=True, exist_ok=True)
     cache = home / "edgeq" / "cache"
     cache.mkdir(parents=True, exist_ok=True)
-    if not (cache / "wheels").exists():
-        (cache / "wheels").symlink_to(wheels)
+    shared = {"wheels": wheels, **{name: wheels.with_name("converted") / name for name in _SHARED}}
+    for name, folder in shared.items():
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (cache / name).exists():
+            (cache / name).symlink_to(folder)
     return Someone(home)
