@@ -27,6 +27,9 @@ def main(arguments: list[str] | None = None) -> int:
         if error.hint:
             sys.stderr.write(f"     {error.hint}\n")
         return 1
+    except BrokenPipeError:  # who reads this has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
     except KeyboardInterrupt:
         sys.stderr.write("lab: interrupted; nothing is left half\n")
         return 130

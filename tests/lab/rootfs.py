@@ -84,6 +84,7 @@ def _accounts(root: Path, user: str) -> None:
     names = [line.split(":")[0] for line in groups.splitlines()]
     _write(etc / "gshadow", "".join(f"{name}:*::\n" for name in names), 0o600)
     _write(etc / f"sudoers.d/010_{user}-nopasswd", f"{user} ALL=(ALL) NOPASSWD: ALL\n", 0o440)
+    (etc / "sudoers").chmod(0o440)  # as sudo's own script does
     home = root / "home" / user
     shutil.copytree(root / "etc/skel", home)
     for path in (home, *home.iterdir()):
