@@ -61,11 +61,12 @@ def value(text: str) -> float | None:
 
 def sensor(root: Path, channel: wire.Channel, scale: float, *words: str) -> Sensor | None:
     """A channel of the sampler; None where the firmware does not answer now."""
-    program = find(root)
-    if program is None or not ask(root, *words)[0]:
+    program, (said, _) = find(root), ask(root, *words)
+    if program is None or not said:
         return None
     mailbox = Mailbox(" ".join(words))
-    direct = str(root) == "/" and value(mailbox().decode("utf-8", "replace")) is not None
+    answered = mailbox() if str(root) == "/" else b""
+    direct = answered.partition(b"=")[0].decode("utf-8", "replace") == said.partition("=")[0]
     source = mailbox if direct else Command([program, *words], _PROGRAM_HZ)
 
     def parse(raw: Raw) -> float | None:

@@ -15,6 +15,14 @@ from tests.lab import boards, faults, lab
 from tests.lab.errors import ChannelError, CommandError, LabError
 
 ROOT = Path(__file__).parents[2]
+# The Raspberry Pi's firmware asked by its device file, as the board's user.
+VCIO = (
+    "import fcntl, struct, sys; "
+    "message = bytearray(struct.pack('=6I', 1052, 0, 0x30080, 1024, 0, 0)"
+    " + sys.argv[1].encode().ljust(1024, bytes(1)) + bytes(4)); "
+    "fcntl.ioctl(open('/dev/vcio'), 0xC0086400, message, True); "
+    "print(message[24:].partition(bytes(1))[0].decode())"
+)
 WHO = "cat /etc/machine-id /proc/sys/kernel/random/boot_id; hostname; date +%s"
 
 
@@ -102,6 +110,8 @@ def test_a_raspberry_pi_shows_one_state_in_kernel_files_and_vcgencmd(pi4):
         "50005",
         "1000000",
     ]
+    asked = "for word in 'measure_temp' 'get_throttled' 'measure_clock arm'; do python3 -c"
+    assert said(pi4, f'{asked} "{VCIO}" "$word"; done').splitlines() == text.splitlines()[:3]
     pi4.set(temperature_c=45, cap_mhz=0, throttled=0)
     assert "throttled=0x0" in said(pi4, "vcgencmd get_throttled")
 

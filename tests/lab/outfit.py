@@ -69,10 +69,13 @@ def _setup(board: Board) -> str:
         "cluster": board.cluster,
         "cap_by_kernel": int(board.cap_by_kernel),
         "firmware": int(board.firmware),
+        "clock_index": board.vcgencmd.get("clock_index", 0),
     }
     words = " ".join(f"{key}={value}" for key, value in parameters.items())
     lines = ["#!/bin/sh", f"# {board.model}", f"modprobe cpufreq_{board.governor} 2>/dev/null"]
     lines.append(f"modprobe edge_sim {words}")
+    if board.firmware:
+        lines.append("chgrp video /dev/vcio")
     lines.append(
         "for policy in /sys/devices/system/cpu/cpufreq/policy*; do"
         f" echo {board.governor} > $policy/scaling_governor; done"

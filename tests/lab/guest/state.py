@@ -118,6 +118,7 @@ class Board:
             lines.append(_adc(rail["name"] + "_V", "volt", number, rail["volts"], "V"))
         for number, (name, volts) in enumerate(self.facts["pmic_volts"].items(), 24):
             lines.append(_adc(name, "volt", number, volts, "V"))
+        (_SIM / "pmic").write_text("".join(lines))
         self._keep("pmic", lines)
 
     def _keep(self, name, lines, merge=False):

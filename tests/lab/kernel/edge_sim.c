@@ -10,15 +10,19 @@
  *                       frequency, only the real one (cpuinfo_cur_freq) is lower
  *      cap_by_kernel=1  as a cooling device does: scaling_max_freq falls, and the device
  *                       "cpufreq-cpu0" in /sys/class/thermal shows a state above 0
- *  - /sys/devices/platform/soc/soc:firmware/get_throttled with the writable parameter
- *    throttled, where firmware=1
+ *  - where firmware=1: /sys/devices/platform/soc/soc:firmware/get_throttled with the writable
+ *    parameter throttled, and /dev/vcio, which answers what vcgencmd asks a Raspberry Pi's
+ *    firmware: measure_clock arm, measure_temp, get_throttled, and pmic_read_adc with the
+ *    writable parameter pmic
  */
+#include <linux/miscdevice.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
 #include <linux/platform_device.h>
 #include <linux/pm_qos.h>
 #include <linux/thermal.h>
 #include <linux/cpufreq.h>
+#include <linux/uaccess.h>
 
 #define MOST 8
 #define STEPS 32
@@ -42,6 +46,10 @@ static bool firmware;
 module_param(firmware, bool, 0444);
 static unsigned int throttled;
 module_param(throttled, uint, 0644);
+static uint clock_index = 48;
+module_param(clock_index, uint, 0444);
+static char pmic[2048];
+module_param_string(pmic, pmic, sizeof(pmic), 0644);
 
 static struct thermal_zone_device *tz[MOST];
 static struct thermal_cooling_device *cooler;
@@ -186,6 +194,64 @@ static ssize_t get_throttled_show(struct device *d, struct device_attribute *a, 
 static DEVICE_ATTR_RO(get_throttled);
 static struct platform_device *soc, *fw;
 
+/* One property message with one tag; github.com/raspberrypi/utils, vcgencmd. */
+#define GENERAL_COMMAND 0x00030080
+#define TEXT 1024
+enum { SIZE, CODE, TAG, ROOM, LENGTH, ERROR, HEAD };
+
+static u32 vcio_answer(char *text)
+{
+	if (!strcmp(text, "measure_clock arm"))
+		snprintf(text, TEXT, "frequency(%u)=%u", clock_index, sim_get(0) * 1000);
+	else if (!strcmp(text, "measure_temp"))
+		snprintf(text, TEXT, "temp=%d.%d'C", temp_mc[0] / 1000, temp_mc[0] % 1000 / 100);
+	else if (!strcmp(text, "get_throttled"))
+		snprintf(text, TEXT, "throttled=0x%x", throttled);
+	else if (!strcmp(text, "pmic_read_adc") && pmic[0])
+		strscpy(text, pmic, TEXT);
+	else
+		return 1;
+	return 0;
+}
+static long vcio_ioctl(struct file *file, unsigned int request, unsigned long argument)
+{
+	char __user *message = (char __user *)argument;
+	u32 head[HEAD];
+	char *text;
+	long rc = 0;
+
+	if (request != _IOWR(100, 0, char *))
+		return -EINVAL;
+	if (copy_from_user(head, message, sizeof(head)))
+		return -EFAULT;
+	if (head[TAG] != GENERAL_COMMAND || head[ROOM] != TEXT ||
+	    head[SIZE] < sizeof(head) + TEXT)
+		return -EINVAL;
+	text = memdup_user(message + sizeof(head), TEXT);
+	if (IS_ERR(text))
+		return PTR_ERR(text);
+	text[TEXT - 1] = 0;
+	kernel_param_lock(THIS_MODULE);	/* never half of a new pmic */
+	head[ERROR] = vcio_answer(text);
+	kernel_param_unlock(THIS_MODULE);
+	head[CODE] = 0x80000000;
+	if (copy_to_user(message, head, sizeof(head)) ||
+	    copy_to_user(message + sizeof(head), text, TEXT))
+		rc = -EFAULT;
+	kfree(text);
+	return rc;
+}
+static const struct file_operations vcio_ops = {
+	.owner = THIS_MODULE,
+	.unlocked_ioctl = vcio_ioctl,
+};
+static struct miscdevice vcio = {
+	.minor = MISC_DYNAMIC_MINOR,
+	.name = "vcio",
+	.fops = &vcio_ops,
+	.mode = 0660,
+};
+
 static int __init sim_firmware(void)
 {
 	soc = platform_device_register_simple("soc", PLATFORM_DEVID_NONE, NULL, 0);
@@ -195,7 +261,8 @@ static int __init sim_firmware(void)
 	if (!fw)
 		return -ENOMEM;
 	fw->dev.parent = &soc->dev;
-	return platform_device_add(fw) ?: device_create_file(&fw->dev, &dev_attr_get_throttled);
+	return platform_device_add(fw) ?:
+	       device_create_file(&fw->dev, &dev_attr_get_throttled) ?: misc_register(&vcio);
 }
 
 static int __init sim_start(void)
