@@ -43,10 +43,16 @@ def hold(cpus: tuple[int, ...]) -> None:
     if not cpus:
         return
     with contextlib.suppress(OSError):
-        os.sched_setaffinity(0, cpus)
+        place(0, cpus)
     if os.sched_getaffinity(0) != set(cpus):
         message = f"the kernel does not let the model run on CPU {cpufreq.listed(cpus)} alone"
         raise FailureError("wish", message, "leave out --cpus")
+
+
+def place(process: int, cpus: tuple[int, ...]) -> None:
+    """Let a process, 0 for this one, run there only; none named: where it may."""
+    if cpus:
+        os.sched_setaffinity(process, cpus)
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import edgeq
 from edgeq import wire
+from edgeq.agent import affinity
 from edgeq.agent.memory import oom_kills, resident_bytes
 from edgeq.agent.ports import MIB, FailureError, HostGoneError
 from edgeq.agent.talk import Talk
@@ -96,6 +97,10 @@ def _start(request: wire.Message, root: Path, runtime: wire.Runtime) -> subproce
         cwd=str(root),
         start_new_session=True,
     )
+    if isinstance(request, wire.Measure):
+        # At once, so that all of its CPU time is theirs; it sees for itself whether that was done.
+        with contextlib.suppress(OSError):
+            affinity.place(process.pid, request.cpus)
     assert process.stdin is not None  # noqa: S101  # as asked for above
     try:
         process.stdin.write(wire.encode(request))

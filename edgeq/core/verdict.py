@@ -229,7 +229,9 @@ def _contended(evidence: Evidence) -> Iterator[str]:
     if found.busy_s is None or not found.total_s or measured.cpu_child_s is None:
         return
     stolen_s = found.stolen_s or 0.0
-    others_s = found.busy_s - stolen_s - measured.cpu_child_s - measured.sampler_cpu_s
+    # With CPUs of the run's own, the sampler is on the others.
+    sampler_s = 0.0 if measured.cpus else measured.sampler_cpu_s
+    others_s = found.busy_s - stolen_s - measured.cpu_child_s - sampler_s
     if others_s / found.total_s > MAX_OTHERS_SHARE:
         whose = f"CPU {cpulist.listed(measured.cpus)}'s" if measured.cpus else "the device's CPU"
         share = f"{others_s / found.total_s:.0%}"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -200,4 +201,5 @@ def test_another_programs_work_on_the_runs_cpu_is_named(board, deploy):
     finally:
         board.root("pkill -x miner")
     (reason,) = [r for r in found["verdict"]["reasons"] if "other programs" in r]
-    assert "of CPU 3's time (miner " in reason
+    share = re.search(r"took (\d+)% of CPU 3's time \(miner ", reason)[1]
+    assert 30 <= int(share) <= 70  # both want all of it
