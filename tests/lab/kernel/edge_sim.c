@@ -15,10 +15,13 @@
  *    firmware: measure_clock arm, measure_temp, get_throttled, and pmic_read_adc with the
  *    writable parameter pmic
  */
+#include <linux/fs.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
 #include <linux/platform_device.h>
+#include <linux/slab.h>
+#include <linux/string.h>
 #include <linux/pm_qos.h>
 #include <linux/thermal.h>
 #include <linux/cpufreq.h>
