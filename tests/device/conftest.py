@@ -13,11 +13,22 @@ _LIMIT_S = 1200
 _NUMBERS = itertools.count(1)
 
 
+# What it proves is proved by a shorter one in another way: EDGEQ_LAB_FULL=1 runs these too.
+_LONG = pytest.mark.skip(reason="a long one: EDGEQ_LAB_FULL=1 runs it")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "long: runs with EDGEQ_LAB_FULL=1 only")
+
+
 def pytest_collection_modifyitems(items):
     for item in items:
-        own = item.path.is_relative_to(Path(__file__).parent)
-        if own and item.get_closest_marker("timeout") is None:
+        if not item.path.is_relative_to(Path(__file__).parent):
+            continue
+        if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(_LIMIT_S))
+        if item.get_closest_marker("long") and not os.environ.get("EDGEQ_LAB_FULL"):
+            item.add_marker(_LONG)
 
 
 class Machines:

@@ -17,15 +17,23 @@ SHARED = os.environ.get("EDGEQ_SHARED_DATA", "")
 QUICK = ("--runs", "12", "--duration", "0")
 CPUS = {
     "pi4": ("aarch64", "Cortex-A72", False),
-    "pi5": ("aarch64", "Cortex-A76", True),
+    "pi5-trixie": ("aarch64", "Cortex-A76", True),
     "jetson-orin-nano": ("aarch64", "Cortex-A78AE", True),
     "pi3-32bit": ("armv7l", "Cortex-A53", False),
+    "pi5": ("aarch64", "Cortex-A76", True),
+    "pi4-bullseye": ("aarch64", "Cortex-A72", False),
 }
+LONG = ("pi5", "pi4-bullseye")
+PYTHONS = {"pi5-trixie": "3.13", "pi4-bullseye": "3.9"}
 RUNTIMES = {"pi3-32bit": "tflite-runtime"}
-METERS = {"pi5": "pmic", "jetson-orin-nano": "VDD_IN"}
+METERS = {"pi5": "pmic", "pi5-trixie": "pmic", "jetson-orin-nano": "VDD_IN"}
 
 
-@pytest.fixture(scope="module", params=CPUS)
+def _boards():
+    return [pytest.param(one, marks=pytest.mark.long if one in LONG else ()) for one in CPUS]
+
+
+@pytest.fixture(scope="module", params=_boards())
 def board(request, module_machines):
     machine = module_machines.up(request.param)
     yield machine
@@ -72,6 +80,7 @@ def test_the_report_says_which_machine_it_was_and_what_ran_there(board, first):
     assert board.ssh("tr -d '\\0' < /proc/device-tree/model").stdout.strip() in shown
     flags = board.ssh("grep -m1 Features /proc/cpuinfo").stdout.split()
     assert ("asimddp" in flags) is dot_product
+    assert board.ssh("python3 -V").stdout.split()[1].startswith(PYTHONS.get(board.board, "3.11"))
     if board.board in RUNTIMES:
         assert first["runtime"]["name"] == RUNTIMES[board.board]
     assert first["thermal"]["start_c"] > 20

@@ -1,10 +1,9 @@
 """A deploy to a machine that breaks in the middle: each test shows first that it really did.
 
 Afterwards: the exit code and one sentence with the mend, nothing left behind, the release of before
-is served as it was, and the next deploy works. EDGEQ_LAB_FULL=1 runs the long versions too.
+is served as it was, and the next deploy works.
 """
 
-import os
 import time
 
 import pytest
@@ -12,10 +11,10 @@ import pytest
 from tests.device import breaking
 from tests.fakes import tiny_model
 
-FULL = bool(os.environ.get("EDGEQ_LAB_FULL"))
 LONG = ("--duration", "20")
-STEPS = ("device: push", "device: warmup")
-MORE_STEPS = (
+STEPS = (
+    "device: warmup",
+    "device: push",
     "device: examine",
     "device: choose runtime",
     "device: unpack",
@@ -50,7 +49,12 @@ def settle(broken, active):
     broken.deploy(broken.bundle())
 
 
-@pytest.mark.parametrize("step", STEPS + (MORE_STEPS if FULL else ()))
+def some(first, *others):
+    """Parameters of which the first alone is not long."""
+    return [first, *(pytest.param(one, marks=pytest.mark.long) for one in others)]
+
+
+@pytest.mark.parametrize("step", some(*STEPS))
 def test_a_power_cut_at_any_step(broken, active, step):
     if step in ("device: push", "device: unpack"):  # then a runtime is pushed
         broken.machine.root("rm -rf /home/pi/.edgeq/runtimes")
@@ -64,6 +68,7 @@ def test_a_power_cut_at_any_step(broken, active, step):
     settle(broken, active)
 
 
+@pytest.mark.long
 def test_a_reset_in_the_middle_of_a_run(broken, active):
     booted = broken.machine.ssh("cat /proc/sys/kernel/random/boot_id").stdout
     with broken.start(broken.bundle(), *LONG) as running:
@@ -87,10 +92,7 @@ def test_a_link_that_is_down_for_3_s_is_waited_for(broken, active):
     assert broken.rest() == ""
 
 
-CUTS = ["cable", *(["interface", "frozen"] if FULL else [])]
-
-
-@pytest.mark.parametrize("how", CUTS)
+@pytest.mark.parametrize("how", some("cable", "interface", "frozen"))
 def test_a_link_that_is_down_for_ever_ends_within_the_stated_time(broken, active, how):
     """QEMU's network acknowledges what the host sends: TCP alone would never notice."""
     machine = broken.machine
@@ -117,7 +119,7 @@ def test_a_link_that_is_down_for_ever_ends_within_the_stated_time(broken, active
     settle(broken, active)
 
 
-@pytest.mark.skipif(not FULL, reason="takes long: EDGEQ_LAB_FULL=1 runs it")
+@pytest.mark.long
 def test_a_link_that_is_down_for_30_s(broken):
     with broken.start(broken.bundle(), "--duration", "10") as running:
         running.until("device: run")
@@ -128,6 +130,7 @@ def test_a_link_that_is_down_for_30_s(broken):
     broken.deploy(broken.bundle())
 
 
+@pytest.mark.long
 def test_a_slow_and_lossy_link_is_only_slow(broken):
     broken.machine.network(delay_ms=200, loss_percent=1)
     try:
@@ -139,6 +142,7 @@ def test_a_slow_and_lossy_link_is_only_slow(broken):
         broken.machine.network()
 
 
+@pytest.mark.long
 def test_a_model_s_process_that_is_killed(broken, active):
     with broken.start(broken.bundle(), *LONG) as running:
         running.until("device: run")
@@ -177,10 +181,10 @@ def test_a_model_that_takes_more_memory_than_there_is(broken, active):
 
 
 # Free space at which the agent itself, its scratch folder, or the model finds no room.
-FREE_KIB = (0, 1200) if not FULL else (0, 4, 8, 16, 40, 64, 100, 300, 1200, 2000)
+FREE_KIB = (0, 4, 8, 16, 40, 64, 100, 300, 1200, 2000)
 
 
-@pytest.mark.parametrize("free_kib", FREE_KIB)
+@pytest.mark.parametrize("free_kib", some(*FREE_KIB))
 def test_a_full_disk(broken, active, free_kib):
     machine, folder = broken.machine, "/home/pi/.edgeq"
     machine.root(
@@ -221,6 +225,7 @@ def test_a_clock_in_1970_and_one_that_jumps(broken):
     assert any(reason.startswith("clock-moved") for reason in report["verdict"]["reasons"])
 
 
+@pytest.mark.long
 def test_a_clock_that_stays_in_1970(broken):
     broken.machine.clock(IN_1970_NS)
     try:

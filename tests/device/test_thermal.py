@@ -134,6 +134,7 @@ def test_a_hot_board_is_measured_when_it_has_cooled_down(board, deploy):
     assert found["thermal"]["start_c"] == 49.0
 
 
+@pytest.mark.long
 def test_a_board_that_stays_hot_is_measured_and_inconclusive(board, deploy):
     """Also: an old throttle bit is noted and not held against the run."""
     board.set(temperature_c=80.0, throttled=0x50000)
@@ -183,6 +184,7 @@ def test_the_clock_is_held_on_the_runs_cpus_and_set_back(board, deploy):
     assert (found["runtime"]["cpus"], found["runtime"]["cores"]) == ("2-3", "Cortex-A72")
 
 
+@pytest.mark.long
 def test_the_clock_is_set_back_after_ctrl_c(board, deploy):
     before = settings(board)
     running = deploy("--duration", "60", "--pin-frequency")
@@ -192,6 +194,7 @@ def test_the_clock_is_set_back_after_ctrl_c(board, deploy):
     wait_for(lambda: settings(board) == before, "not set back")
 
 
+@pytest.mark.long
 def test_another_programs_work_on_the_runs_cpu_is_named(board, deploy):
     board.root(
         "cp /bin/sh /tmp/miner; taskset -c 3 /tmp/miner -c 'while :; do :; done' >/dev/null 2>&1 &"

@@ -100,18 +100,31 @@ class Archive:
             try:
                 self._update(security=True)
             except LabError as error:
-                # A mirror's security part may be out of step; the release itself never changes.
-                cache.say(f"{self.suite} without its security updates: {str(error)[:200]}")
-                self._update(security=False)
+                self._without_security(error)
             stamp.touch()
+
+    def _without_security(self, error: LabError) -> None:
+        """A mirror's security part may be out of step; the release itself never changes."""
+        cache.say(f"{self.suite} without its security updates: {str(error)[:200]}")
+        self._update(security=False)
 
     def _update(self, *, security: bool) -> None:
         (self.folder / "debian.sources").write_text(self._sources(security=security))
         self._run(["apt-get", "-qq", "update"])
 
     def _fetched(self, command: list[str]) -> list[Path]:
+        with cache.locked(self.folder / "lock"):
+            try:
+                return self._download(command)
+            except LabError as error:
+                if "-security" not in (self.folder / "debian.sources").read_text():
+                    raise
+                self._without_security(error)
+                return self._download(command)
+
+    def _download(self, command: list[str]) -> list[Path]:
         archives = self.folder / "archives"
-        with cache.locked(self.folder / "lock"), tempfile.TemporaryDirectory() as nothing:
+        with tempfile.TemporaryDirectory() as nothing:
             (Path(nothing) / "partial").mkdir()
             asked = self._run(
                 [
