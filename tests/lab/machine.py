@@ -280,7 +280,6 @@ def clone(name: str, template: templates.Template, *, port: int, owner: int | No
         time_ns=time.time_ns(),
         entropy=_base64(os.urandom(_ENTROPY_BYTES)),
     )
-    machine.wait()
     return machine
 
 

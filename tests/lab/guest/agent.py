@@ -22,6 +22,8 @@ sys.path.insert(0, "/usr/lib/edgeq-lab")
 import state
 
 _PORT = "org.edgeq.lab"
+_SSHD_PID = "/run/sshd.pid"
+_SSHD_S = 60.0
 _HOST_GONE_S = 0.5
 _RNDADDENTROPY = 0x40085203
 _RNDRESEEDCRNG = 0x5207
@@ -42,7 +44,7 @@ class Agent:
         return {}
 
     def ping(self):
-        return {"uptime_ns": time.monotonic_ns(), "sshd": Path("/run/sshd.pid").exists()}
+        return {"uptime_ns": time.monotonic_ns(), "sshd": Path(_SSHD_PID).exists()}
 
     def run(self, command, limit_s):
         """A shell command as root; output and errors together."""
@@ -78,8 +80,16 @@ class Agent:
         _write("/etc/hostname", hostname + "\n", 0o644)
         _write("/etc/hosts", f"127.0.0.1 localhost\n127.0.1.1 {hostname}\n", 0o644)
         Path("/proc/sys/kernel/hostname").write_text(hostname)
-        os.sync()  # a power cut right after must not bring the template's identity back
-        subprocess.run(["/usr/sbin/sshd"], check=True, stdin=subprocess.DEVNULL)
+        Path(_SSHD_PID).unlink(missing_ok=True)
+        with subprocess.Popen(["/usr/sbin/sshd"], stdin=subprocess.DEVNULL) as starting:
+            os.sync()  # a power cut right after must not bring the template's identity back
+        if starting.returncode:
+            raise RuntimeError(f"sshd ended with {starting.returncode}")
+        end_s = time.monotonic() + _SSHD_S
+        while not Path(_SSHD_PID).exists():  # it writes that once it listens
+            if time.monotonic() > end_s:
+                raise RuntimeError("sshd does not listen")
+            time.sleep(0.005)
         return {}
 
     def clock(self, time_ns):
@@ -114,8 +124,6 @@ def _write(path, text, mode):
     with Path(path).open("w") as file:
         os.fchmod(file.fileno(), mode)
         file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _device():
