@@ -7,7 +7,6 @@ known log, with a pause where the measured time lies, so that power and time are
 import base64
 import json
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -18,21 +17,13 @@ from edgeq.core.profile import RunProtocol
 from edgeq.native import figures, judge, phone, sampler, sensors
 from edgeq.native.measure import measure
 from edgeq.transports import adb
-from tests.android import adbd
 from tests.android.conftest import adb_environment, adb_server  # noqa: F401 - fixtures
 from tests.device.someone import someone
+from tests.lab import boards
 
 LOGS = Path(__file__).parents[1] / "data" / "benchmark_model"
 DIGITS = Path(__file__).parents[2] / "examples" / "digits" / "digits_cnn.h5"
 PROGRAM = "/data/local/tmp/benchmark_model"
-DAEMON = "python3 /usr/local/lib/adbd.py 5555 --bind 0.0.0.0"
-GETPROP = """#!/bin/sh
-case $1 in
-  ro.serialno) echo LABVM01;;
-  ro.product.model) echo Phone;;
-  ro.build.version.release) echo 14;;
-esac
-"""
 SAME = Parity(samples=8, max_abs_diff=0.0, limit=0.05, identical=True)
 PROTOCOL = RunProtocol(processes=2, runs=100, seconds=0, idle_seconds=15, timeout_seconds=120)
 
@@ -53,16 +44,9 @@ def put(machine, path, text):
 def handset(machines):
     """The machine, and the address where its adbd listens here."""
     machine = machines.up("phone")
-    put(machine, "/usr/local/lib/adbd.py", Path(adbd.__file__).read_text())
-    put(machine, "/usr/local/bin/getprop", GETPROP)
     begin, end = (LOGS / "cpu-percentiles.log").read_text().split("INFO: count=67")
     lines = f"cat >&2 <<'E'\n{begin}E\nsleep 8\ncat >&2 <<'E'\nINFO: count=67{end}E\n"
     put(machine, PROGRAM, f"#!/bin/sh\n{lines}")
-    machine.root(f"setsid {DAEMON} </dev/null >/tmp/adbd.log 2>&1 &", timeout_s=60)
-    end = time.monotonic() + 120
-    while "adbd on" not in machine.root("cat /tmp/adbd.log", timeout_s=60):
-        assert time.monotonic() < end, "adbd does not start"
-        time.sleep(0.5)
     return machine, f"127.0.0.1:{machine.forward(5555)}"
 
 
@@ -105,7 +89,7 @@ def test_a_deploy_over_adb_says_what_it_could_not_prove(handset, adb_environment
     try:
         done = user.run("devices", "add", "phone", "--profile", "android", "--serial", address)
         assert done.returncode == 0, done.stderr
-        assert "LABVM01" in done.stdout
+        assert boards.board("phone").serial in done.stdout
         done = user.run("deploy", "--device", "phone", DIGITS, "--runs", "90", "--json", "-")
     finally:
         del os.environ["ANDROID_ADB_SERVER_PORT"]

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.lab import boards, cache, debian, faults, lab, qemu
+from tests.lab import boards, cache, debian, faults, lab, outfit, qemu
 from tests.lab.errors import LabError
 from tests.lab.machine import Machine
 
@@ -115,7 +115,10 @@ def _up(given: argparse.Namespace) -> int:
 
 
 def add_command(machine: Machine) -> list[str]:
-    """The line that tells edgeq of a machine, its host key pinned."""
+    """The line that tells edgeq of a machine: its host key pinned, or as a phone on Wi-Fi."""
+    if machine.profile == outfit.ANDROID:
+        words = ["edgeq", "devices", "add", machine.name, "--profile", machine.profile]
+        return [*words, "--host", f"{machine.host}:{machine.forward(outfit.ADB_PORT)}"]
     blob = base64.b64decode(machine.host_key.split()[1])
     print_of_key = base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
     where = f"{machine.user}@{machine.host}:{machine.port}"

@@ -5,8 +5,15 @@ import io
 import json
 import shlex
 import tarfile
+from pathlib import Path
 
 from tests.lab.boards import Board
+
+ANDROID = "android"
+ADB_PORT = 5555
+# What stands for Android's own adbd; see there.
+DAEMON = Path(__file__).resolve().parents[1] / "android" / "adbd.py"
+_ADBD = "usr/local/lib/adbd.py"
 
 
 def packed(board: Board) -> str:
@@ -18,6 +25,9 @@ def packed(board: Board) -> str:
     }
     for path, text in board.files.items():
         files[path.lstrip("/")] = (text, 0o644)
+    if board.profile == ANDROID:
+        files[_ADBD] = (DAEMON.read_text(), 0o755)
+        files["usr/local/bin/getprop"] = (_getprop(board), 0o755)
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tree:
         for name, (text, mode) in files.items():
@@ -89,8 +99,23 @@ def _setup(board: Board) -> str:
         lines.append("modprobe test_power")
         for key, value in board.battery.items():
             lines.append(f"echo {value} > /sys/module/test_power/parameters/{key}")
+    if board.profile == ANDROID:
+        lines.append("mkdir -p /data/local/tmp")
+        said = "</dev/null >/run/edgeq-lab/adbd.log 2>&1 &"
+        lines.append(f"setsid python3 /{_ADBD} {ADB_PORT} --bind 0.0.0.0 {said}")
     lines += _cpuinfo(board)
     return "\n".join(lines) + "\n"
+
+
+def _getprop(board: Board) -> str:
+    answers = {
+        "ro.serialno": board.serial,
+        "ro.product.manufacturer": board.model.partition(" ")[0],
+        "ro.product.model": board.model.partition(" ")[2],
+        "ro.build.version.release": "14",
+    }
+    cases = "".join(f"  {name}) echo {shlex.quote(value)};;\n" for name, value in answers.items())
+    return f"#!/bin/sh\ncase $1 in\n{cases}esac\n"
 
 
 def _cpuinfo(board: Board) -> list[str]:

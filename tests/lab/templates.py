@@ -57,6 +57,7 @@ def template(board: Board, *, cores: int | None = None, memory_mib: int | None =
 def folder(board: Board, *, cores: int | None = None, memory_mib: int | None = None) -> Path:
     """Where the template made of today's sources lies."""
     sources = [_HERE / name for name in ("qemu.py", "outfit.py", "devicetree.py", "templates.py")]
+    sources += [outfit.DAEMON] if board.profile == outfit.ANDROID else []
     image = images.folder(board.architecture, board.suite).name
     size = f"{cores or board.cores} {memory_mib or board.memory_mib}"
     key = cache.content_key(image, repr(board), size, qemu_version(board), *sources)
