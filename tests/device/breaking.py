@@ -38,11 +38,11 @@ timeout_seconds = 60.0
 POINTS = np.array([[0.0, 1.0, 2.0, 3.0], [0.5, 0.25, -1.0, 4.0]], np.float32)
 NAME = "net"
 _HASHES = (
-    "cd ~/.edgeq/models/net 2>/dev/null && readlink current && cd -P current && sha256sum *"
+    "cd /home/pi/.edgeq/models/net 2>/dev/null && readlink current && cd -P current && sha256sum *"
     " | sort; true"
 )
 _REST = (
-    "cd ~/.edgeq && find . \\( -path './scratch/*' -o -name '*.part*' -o -name '.staging-*'"
+    "cd /home/pi/.edgeq 2>/dev/null && find . \\( -path './scratch/*' -o -name '*.part*' -o -name '.staging-*'"
     " -o -name '.unpack-*' -o -name '.trash-*' -o -name '.link-*' -o -name '.state-*' \\) -print;"
     " pgrep -f 'pyz (serve|child)'; true"
 )
@@ -125,12 +125,12 @@ class Breaker:
 
     def served(self):
         """The active release's name, and its files' hashes as the device has them."""
-        return self.machine.ssh(_HASHES).stdout.strip()
+        return self.machine.root(_HASHES).strip()
 
     def rest(self):
         """What is left over of sessions that are over: files, and processes."""
         for _ in range(60):
-            found = self.machine.ssh(_REST).stdout.strip()
+            found = self.machine.root(_REST).strip()
             if not found:
                 break
             time.sleep(0.5)
