@@ -42,8 +42,8 @@ _HASHES = (
     " | sort; true"
 )
 _REST = (
-    "cd /home/pi/.edgeq 2>/dev/null && find . \\( -path './scratch/*' -o -name '*.part*' -o -name '.staging-*'"
-    " -o -name '.unpack-*' -o -name '.trash-*' -o -name '.link-*' -o -name '.state-*' \\) -print;"
+    "cd /home/pi/.edgeq 2>/dev/null && find ."
+    " \\( -path './scratch/*' -o -name '*.part*' -o -name '.staging-*' -o -name '.unpack-*' -o -name '.trash-*' -o -name '.link-*' -o -name '.state-*' \\) -print;"
     " pgrep -f 'pyz (serve|child)'; true"
 )
 
