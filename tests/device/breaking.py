@@ -43,7 +43,8 @@ _HASHES = (
 )
 _REST = (
     "cd /home/pi/.edgeq 2>/dev/null && find ."
-    " \\( -path './scratch/*' -o -name '*.part*' -o -name '.staging-*' -o -name '.unpack-*' -o -name '.trash-*' -o -name '.link-*' -o -name '.state-*' \\) -print;"
+    " \\( -path './scratch/*' -o -name '*.part*' -o -name '.staging-*' -o"
+    " -name '.unpack-*' -o -name '.trash-*' -o -name '.link-*' -o -name '.state-*' \\) -print;"
     " pgrep -f 'pyz (serve|child)'; true"
 )
 
