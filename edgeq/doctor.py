@@ -127,7 +127,8 @@ def _identity(profile: NamedProfile, seen: _Seen, device: Device) -> Iterator[Fi
         yield Finding(what="profile", level="lack", found=found, then=_detect(device))
     elif problems.keys() - {"home"}:
         what = ", ".join(problem for problem, _ in problems.values())
-        yield Finding(what="profile", level="lack", found=f"{machine}: {what}")
+        # Each has a line of its own, with the mend.
+        yield Finding(what="profile", level="note", found=f"{machine}: {what}")
     else:
         yield Finding(what="profile", level="ok", found=found)
     cores = f"{facts.cores} cores" if facts.cores else "cores unknown"

@@ -183,8 +183,10 @@ def _wrong_python(profile: Profile, facts: Facts) -> tuple[str, str] | None:
     least = version_tuple(profile.system.python_min)
     if any(python.version[: len(least)] >= least for python in facts.pythons):
         return None
-    found = ", ".join(".".join(map(str, python.version)) for python in facts.pythons) or "none"
+    found = ", ".join(".".join(map(str, python.version)) for python in facts.pythons)
     mend = f"install Python {profile.system.python_min} or newer there"
+    if not found:
+        return "it has no Python", mend
     return f"it has Python {found}, not at least {profile.system.python_min}", mend
 
 

@@ -22,6 +22,7 @@ _LOOK_S = 0.25
 _TAIL_BYTES = 1 << 16
 # Around the run, for what is interpolated at its ends.
 _MARGIN_S = 5.0
+_FORMS = "docs/measuring.md, --meter, says what a log may look like"
 # Readings that a report keeps; more are averaged in groups.
 _MOST = 20_000
 
@@ -46,6 +47,8 @@ class LogFile:
     def start(self) -> None:
         """It is read afterwards; a file that cannot be understood is told now."""
         head = self._bytes(0, _TAIL_BYTES)
+        if b"\0" in head:
+            raise MeterError(f"{self._path} is no UTF-8 text", hint=_FORMS)
         if head.count(b"\n") > 1:
             self._parse(head)
 
@@ -119,7 +122,7 @@ class LogFile:
         try:
             return self._read(whole.decode("utf-8-sig", "replace"))
         except ValueError as error:
-            raise MeterError(f"{self._path} is no such log: {error}") from error
+            raise MeterError(f"{self._path} is no such log: {error}", hint=_FORMS) from error
 
     def _size(self) -> int:
         try:

@@ -46,6 +46,8 @@ class Installer:
             for folder in _stagings(model):
                 if time.time() - folder.stat().st_mtime > STALE_S:
                     shutil.rmtree(str(folder))
+            if not model.names() and not _stagings(model):
+                shutil.rmtree(str(model.folder))  # its first release never became one
 
     def accepts(self, path: Path) -> bool:
         """May a file be put there? Only into a folder of this session's ``Stage``."""

@@ -157,7 +157,8 @@ def _power(found: "Report") -> Iterable[tuple[str, str]]:
         "power",
         f"{number(p.energy_mj, 'mJ')} per inference{_interval(p.energy_ci_mj)},"
         f" net {number(p.energy_net_mj, 'mJ')}{_interval(p.energy_net_ci_mj)};"
-        f" mean {number(p.mean_w, 'W')}, idle {number(p.idle_w, 'W')}",
+        f" mean {number(p.mean_w, 'W')}{_over(p.measured_s)}, idle {number(p.idle_w, 'W')}"
+        f"{_drift(p.idle_w, p.idle_drift_w)}",
     )
     facts = (
         p.source,
@@ -168,6 +169,17 @@ def _power(found: "Report") -> Iterable[tuple[str, str]]:
         _clock(p.clock_offset_s, p.clock_uncertainty_s),
     )
     yield "", ", ".join(filter(None, facts))
+
+
+def _over(seconds: float | None) -> str:
+    return "" if seconds is None else f" over {number(seconds, 's')}"
+
+
+def _drift(idle_w: float | None, drift_w: float | None) -> str:
+    """Told where it is more than a twentieth."""
+    if not idle_w or drift_w is None or abs(drift_w) <= idle_w / 20:
+        return ""
+    return f" ({drift_w:+.3g} W after the run)"
 
 
 def _interval(interval: tuple[float, ...] | None) -> str:

@@ -17,6 +17,8 @@ WINDOW_S = 10.0
 WINDOW_SAMPLES = 50
 # Idle time is cut in so many blocks on each side, to see how steady it is.
 _IDLE_BLOCKS = 5
+# What is less than this share of the idle power came of reckoning with fractions.
+_NOTHING = 1e-6
 # Student's t, 97.5 %, for 1, 2, 3, … degrees of freedom.
 _T = (
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
@@ -121,6 +123,22 @@ def idle(meter: Meter, before: list[Stretch], after: list[Stretch]) -> Idle:
     scatter = sum(float(((side - side.mean()) ** 2).sum()) for side in sides) / freedom / count
     error_w = math.sqrt(scatter + (drift_w or 0.0) ** 2 / 4)
     return Idle(watts=watts, drift_w=drift_w, error_w=error_w, freedom=freedom)
+
+
+def why_no_net(mean_w: float | None, rest: Idle, what: str) -> str:
+    """Why the power at rest cannot be taken off; empty when it can. ``what``: phone, device."""
+    if mean_w is None:
+        return ""
+    net_w = mean_w - rest.watts
+    if net_w <= _NOTHING * rest.watts:
+        return f"the run drew no more than the idle {what}"
+    drift_w = rest.drift_w or 0.0
+    if abs(drift_w) > net_w:
+        return (
+            f"the idle {what} drew {drift_w:+.3g} W after the run against before it,"
+            f" and the run itself only {net_w:.3g} W more than it"
+        )
+    return ""
 
 
 def gross_interval_mj(windows: Windows) -> Interval:

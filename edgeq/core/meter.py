@@ -63,8 +63,12 @@ class Meter:
         inside = self.samples(stretches)
         if inside < MIN_SAMPLES:
             return f"{inside} readings of {self.source} in that time; it takes {MIN_SAMPLES}"
+        longest_s = MAX_GAP_PERIODS * self.period_s
+        missed_s = max(end for _, end in stretches) - float(self.times_s[-1])
+        if missed_s > longest_s:
+            return f"the readings of {self.source} end {missed_s:.2f} s before that time does"
         widest = self.gap_s(stretches)
-        if widest > MAX_GAP_PERIODS * self.period_s:
+        if widest > longest_s:
             return f"a gap of {widest:.2f} s in the readings of {self.source}"
         return ""
 

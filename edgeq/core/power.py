@@ -59,6 +59,7 @@ def _section(raw: Raw, meter: Meter, method: Method) -> Found[PowerSection | Non
         energy_ci_mj=figures.gross_ci_mj(),
         energy_net_mj=figures.net_mj(),
         energy_net_ci_mj=figures.net_ci_mj(),
+        measured_s=windows.seconds * windows.count if windows else None,
         windows=windows.count if windows else None,
         window_s=windows.seconds if windows else None,
         sample_hz=1 / meter.period_s,
@@ -122,7 +123,7 @@ class _Figures:
                 return windows
             why = f"{self._meter.source} reads less than nothing: its shunt may be turned round"
         self._short = why
-        for field in ("mean_w", "energy_mj", "windows", "window_s"):
+        for field in ("mean_w", "energy_mj", "measured_s", "windows", "window_s"):
             self._none(field, why)
         return None
 
@@ -144,9 +145,7 @@ class _Figures:
             return self._short
         if self.idle is None:
             return "the idle power is not known"
-        if self.mean_w is not None and self.mean_w <= self.idle.watts:
-            return "the run drew no more than the idle device"
-        return ""
+        return energy.why_no_net(self.mean_w, self.idle, "device")
 
     def _none(self, field: str, why: str) -> None:
         self.missing.append(Missing(f"power.{field}", why))

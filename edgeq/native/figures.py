@@ -142,8 +142,8 @@ def _energy(
     mean_w = None if trouble else sum(meter.energy_j(a, b) for a, b in windows) / seconds
     idle_trouble, rest = _rest(meter, measured)
     why_no_net = trouble or idle_trouble
-    if mean_w is not None and rest and mean_w <= rest.watts:
-        why_no_net = "the run drew no more than the idle phone"
+    if rest and not why_no_net:
+        why_no_net = energy.why_no_net(mean_w, rest, "phone")
     net_w = mean_w - rest.watts if mean_w is not None and rest and not why_no_net else None
     section = PowerSection(
         source=meter.source,
@@ -153,6 +153,7 @@ def _energy(
         idle_drift_w=rest.drift_w if rest else None,
         energy_mj=None if mean_w is None else mean_w * seconds / runs * 1e3,
         energy_net_mj=None if net_w is None else net_w * seconds / runs * 1e3,
+        measured_s=None if mean_w is None else seconds,
         sample_hz=1 / meter.period_s,
         gap_max_s=meter.gap_s(windows),
         clock_offset_s=0.0,
@@ -160,6 +161,7 @@ def _energy(
     reasons = {
         "mean_w": trouble,
         "energy_mj": trouble,
+        "measured_s": trouble,
         "idle_w": idle_trouble,
         "idle_drift_w": idle_trouble,
         "energy_net_mj": why_no_net,

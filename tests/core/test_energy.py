@@ -259,3 +259,22 @@ def test_a_devices_own_sensor_has_the_devices_clock():
     assert (section.clock_offset_s, section.clock_uncertainty_s, section.clock_drift_ppm) == (
         0,
     ) * 3
+
+
+@pytest.mark.parametrize(
+    ("mean_w", "rest_w", "drift_w", "why"),
+    [
+        (4.100000000000116, 4.1000000000000005, 0.0, "the run drew no more than the idle device"),
+        (4.0, 4.1, 0.0, "the run drew no more than the idle device"),
+        (8.0, 6.1, 1.8, ""),
+        (8.0, 6.1, None, ""),
+        (8.0, 6.1, -4.2, "the idle device drew -4.2 W after the run against before it, and the run"
+         " itself only 1.9 W more than it"),
+        (None, 6.1, 4.2, ""),
+    ],
+)  # fmt: skip
+def test_power_at_rest_is_taken_off_only_where_it_is_known_well_enough(
+    mean_w, rest_w, drift_w, why
+):
+    rest = energy.Idle(watts=rest_w, drift_w=drift_w, error_w=None, freedom=0)
+    assert energy.why_no_net(mean_w, rest, "device") == why

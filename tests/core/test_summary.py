@@ -36,8 +36,8 @@ FIELDS = {
 }
 POWER = (
     "source coverage mean_w idle_w idle_drift_w energy_mj energy_ci_mj energy_net_mj"
-    " energy_net_ci_mj windows window_s sample_hz gap_max_s uncertainty_percent clock_offset_s"
-    " clock_uncertainty_s clock_drift_ppm"
+    " energy_net_ci_mj measured_s windows window_s sample_hz gap_max_s uncertainty_percent"
+    " clock_offset_s clock_uncertainty_s clock_drift_ppm"
 )
 
 

@@ -81,6 +81,7 @@ def test_a_phone_behind_adb_is_examined_and_its_battery_measured(handset, adb_en
     assert "invalid" in why
 
 
+@pytest.mark.long
 def test_a_deploy_over_adb_says_what_it_could_not_prove(handset, adb_environment, tmp_path):  # noqa: F811
     machine, address = handset
     machine.set(battery={"battery_status": "charging", "usb_online": "on"})

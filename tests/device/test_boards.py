@@ -23,7 +23,7 @@ CPUS = {
     "pi5": ("aarch64", "Cortex-A76", True),
     "pi4-bullseye": ("aarch64", "Cortex-A72", False),
 }
-LONG = ("pi5", "pi4-bullseye")
+LONG = ("pi5-trixie", "pi5", "pi4-bullseye")
 PYTHONS = {"pi5-trixie": "3.13", "pi4-bullseye": "3.9"}
 RUNTIMES = {"pi3-32bit": "tflite-runtime"}
 METERS = {"pi5": "pmic", "pi5-trixie": "pmic", "jetson-orin-nano": "VDD_IN"}
@@ -93,8 +93,11 @@ def test_int8_answers_are_the_hosts_but_for_a_step_here_and_there(first):
 
 def test_power_is_known_where_the_board_has_a_meter_and_only_there(board, first):
     if board.board in METERS:
-        # A few milliseconds of runs hold no ten readings; the idle seconds before and after do.
-        assert first["power"]["idle_w"] > 0
+        # A few milliseconds of runs hold no ten readings; the idle seconds before and after do,
+        # unless the emulator stood still for a moment.
+        idle_w = first["power"]["idle_w"]
+        why = first["unavailable"].get("power.idle_w", "")
+        assert "a gap of" in why if idle_w is None else idle_w > 0
         assert "readings" in first["unavailable"]["power.mean_w"]
         assert METERS[board.board].lower() in json.dumps(first["power"]).lower()
     else:
@@ -131,6 +134,7 @@ def test_onnx_is_refused_with_the_mend_where_there_is_no_wheel(user):
     assert "--format tflite" in done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("board", ["jetson-orin-nano"], indirect=True)
 def test_onnx_runs_where_there_is_a_wheel(user):
     report = deploy(user, DIGITS, "--format", "onnx")
@@ -138,6 +142,7 @@ def test_onnx_runs_where_there_is_a_wheel(user):
     assert report["parity"]["max_abs_diff"] <= 2 / 256
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("board", ["pi3-32bit"], indirect=True)
 @pytest.mark.usefixtures("first")
 def test_a_kernel_that_is_wrong_is_caught(user, board):

@@ -19,7 +19,14 @@ def _kinds():
     return [name for kind, name in names.items() if known[kind].profile.access.transport == "ssh"]
 
 
-@pytest.fixture(scope="module", params=sorted(_kinds()))
+def _boards():
+    return [
+        name if name == "pi4" else pytest.param(name, marks=pytest.mark.long)
+        for name in sorted(_kinds())
+    ]
+
+
+@pytest.fixture(scope="module", params=_boards())
 def board(request, module_machines):
     return module_machines.up(request.param)
 
@@ -43,6 +50,7 @@ def test_a_board_gives_back_its_own_profile(board, tmp_path):
     assert known.model in path.read_text().splitlines()[0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("board", ["jetson-orin-nano", "pi3-32bit"], indirect=True)
 def test_a_board_without_a_profile_gets_one_that_it_fits(board, tmp_path):
     """Its model is hidden: then the file is made of what is there."""

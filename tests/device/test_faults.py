@@ -79,6 +79,7 @@ def test_a_reset_in_the_middle_of_a_run(broken, active):
     settle(broken, active)
 
 
+@pytest.mark.long
 def test_a_link_that_is_down_for_3_s_is_waited_for(broken, active):
     made = broken.bundle()
     with broken.start(made, "--duration", "5") as running:
@@ -152,6 +153,7 @@ def test_a_model_s_process_that_is_killed(broken, active):
     settle(broken, active)
 
 
+@pytest.mark.long
 def test_an_agent_that_is_killed(broken, active):
     with broken.start(broken.bundle(), *LONG) as running:
         running.until("device: run")
@@ -236,6 +238,7 @@ def test_a_clock_that_stays_in_1970(broken):
     assert not any("clock-moved" in reason for reason in report["verdict"]["reasons"])
 
 
+@pytest.mark.long
 def test_two_deploys_at_once(broken, active):
     first = broken.bundle()
     with broken.start(first, *LONG) as running:
@@ -259,6 +262,7 @@ def test_a_start_up_file_that_exits(broken, active):
     assert broken.served() == active
 
 
+@pytest.mark.long
 def test_one_session_a_banner_and_noise(broken):
     machine, setting = broken.machine, "/etc/ssh/sshd_config.d/odd.conf"
     machine.root(

@@ -104,6 +104,7 @@ def agents_of(board, word):
     return board.root(f"pgrep -f '[a]gent.pyz {word}' || true").split()
 
 
+@pytest.mark.long
 def test_it_is_held_and_set_back_at_the_end(board, begin):
     agent = begin()
     before = hold(board, agent, seconds=30.0)
@@ -120,6 +121,7 @@ def test_it_is_set_back_when_the_agent_is_killed(board, begin):
     wait_until(board, before)
 
 
+@pytest.mark.long
 def test_it_is_set_back_when_the_whole_session_is_killed(board, begin):
     """Shell, agent and the sshd that serves them: all of the user's but the guard."""
     before = hold(board, begin())
@@ -133,6 +135,7 @@ def test_it_is_set_back_when_the_cable_is_pulled(board, begin):
     wait_until(board, before)
 
 
+@pytest.mark.long
 def test_it_is_set_back_when_the_host_hangs_up(board, begin):
     agent = begin()
     before = hold(board, agent)
@@ -140,6 +143,7 @@ def test_it_is_set_back_when_the_host_hangs_up(board, begin):
     wait_until(board, before)
 
 
+@pytest.mark.long
 def test_the_next_agent_sets_it_back_when_the_guard_was_killed_too(board, begin):
     before = hold(board, begin())
     guard, serve = agents_of(board, "guard"), agents_of(board, "serve")
@@ -149,6 +153,7 @@ def test_the_next_agent_sets_it_back_when_the_guard_was_killed_too(board, begin)
     assert settings(board) == before
 
 
+@pytest.mark.long
 def test_after_a_power_cut_the_kernels_own_values_apply(board, begin):
     before = hold(board, begin())
     board.reset()
@@ -158,12 +163,14 @@ def test_after_a_power_cut_the_kernels_own_values_apply(board, begin):
     assert board.root("find /home/pi/.edgeq -name frequency.json") == ""
 
 
+@pytest.mark.long
 def test_a_frequency_is_one_that_the_driver_has(begin):
     refused = begin().ask(request(pin_mhz=1234.0))
     assert (refused.kind, refused.message) == ("wish", "policy0 (CPU 0-3) has no 1234 MHz")
     assert "600, 700, 800" in refused.detail
 
 
+@pytest.mark.long
 def test_without_the_right_it_is_refused_with_the_mend_and_nothing_changes(board, begin):
     before = settings(board)
     board.root(f"mv {SUDOERS} /root/kept")

@@ -62,7 +62,15 @@ def test_clones_have_their_own_identity_and_the_right_time(pi4, machines):
     assert "verification failed" in refused.stderr
 
 
-@pytest.mark.parametrize("name", [name for name in lab.boards() if name not in VARIANTS])
+def some(names, short):
+    """Parameters; those that are not among the short ones are long."""
+    return [name if name in short else pytest.param(name, marks=pytest.mark.long) for name in names]
+
+
+KINDS = [name for name in lab.boards() if name not in VARIANTS]
+
+
+@pytest.mark.parametrize("name", some(KINDS, ("pi4", "jetson-orin-nano", "pi3-32bit")))
 def test_a_board_shows_what_the_real_one_shows(name, machines):
     board = boards.board(name)
     machine = machines.up(name)
@@ -135,6 +143,7 @@ def test_a_jetson_shows_one_state_in_hwmon_and_tegrastats(jetson):
     assert re.search(r"RAM \d+/\d+MB .* CPU \[.*@\d+.*\] .*cpu@47.5C .*tj@47.5C", line)
 
 
+@pytest.mark.long
 def test_a_jetson_that_is_capped_has_a_lower_maximum_and_a_cooling_state(jetson):
     jetson.set(cap_mhz=800)
     text = said(
@@ -149,6 +158,7 @@ def test_a_jetson_that_is_capped_has_a_lower_maximum_and_a_cooling_state(jetson)
     assert "MaxFreq=1510400" in said(jetson, "jetson_clocks --show")
 
 
+@pytest.mark.long
 def test_a_pi5_tells_its_rails_as_its_firmware_does(machines):
     machine = machines.up("pi5")
     machine.set(rails={"VDD_CORE": 2.5})
@@ -160,6 +170,7 @@ def test_a_pi5_tells_its_rails_as_its_firmware_does(machines):
     assert "EXT5V_V" in values
 
 
+@pytest.mark.long
 def test_an_ina226_shows_volts_amperes_and_watts(machines):
     machine = machines.up("pi4-ina226")
     shown = machine.set(rails={"supply": 4.2})["supply"]
@@ -171,6 +182,7 @@ def test_an_ina226_shows_volts_amperes_and_watts(machines):
     assert millivolts * milliamperes / 1e6 == pytest.approx(4.2, rel=0.01)
 
 
+@pytest.mark.long
 def test_a_phone_has_a_battery(machines):
     machine = machines.up("phone")
     machine.set(battery={"battery_current": -731000, "battery_capacity": 41})
@@ -179,6 +191,7 @@ def test_a_phone_has_a_battery(machines):
     assert text.split() == ["-731000", "41", "Discharging"]
 
 
+@pytest.mark.long
 def test_a_load_that_is_played_is_written_down_as_it_was_shown(jetson):
     jetson.play([(1.0, {"rails": {"VDD_IN": 5}}), (1.0, {"rails": {"VDD_IN": 12}})])
     while jetson.playing():
@@ -208,6 +221,7 @@ def test_a_power_cut_takes_what_was_not_flushed_and_no_more(machines):
     assert machine.root("cat /etc/machine-id").strip()
 
 
+@pytest.mark.long
 def test_a_reset_boots_again_with_its_state_and_channel(machines):
     machine = machines.up("pi4")
     machine.set(temperature_c=80)
@@ -220,6 +234,7 @@ def test_a_reset_boots_again_with_its_state_and_channel(machines):
     assert said(machine, "vcgencmd measure_temp") == "temp=60.0'C\n"
 
 
+@pytest.mark.long
 def test_without_its_link_a_machine_is_silent_and_then_there_again(pi4):
     pi4.link(False)
     try:
@@ -231,6 +246,7 @@ def test_without_its_link_a_machine_is_silent_and_then_there_again(pi4):
     assert pi4.ssh("true", timeout_s=300).returncode == 0
 
 
+@pytest.mark.long
 def test_a_frozen_machine_stands_still_and_goes_on(pi4):
     pi4.freeze()
     try:
@@ -241,6 +257,7 @@ def test_a_frozen_machine_stands_still_and_goes_on(pi4):
     assert pi4.root("echo on") == "on\n"
 
 
+@pytest.mark.long
 def test_a_slow_network_is_really_slow(pi4):
     def handshake_s():
         began = time.monotonic()
@@ -278,7 +295,7 @@ UNDONE = {
 }
 
 
-@pytest.mark.parametrize("name", UNDONE)
+@pytest.mark.parametrize("name", some(UNDONE, ("fill-disk", "hot")))
 def test_a_fault_happens_and_is_undone(name, pi4):
     command, broken, whole = UNDONE[name]
     assert pi4.ssh(command, timeout_s=300).returncode == whole

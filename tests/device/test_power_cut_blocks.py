@@ -175,6 +175,7 @@ def test_a_power_cut_at_any_write_leaves_old_or_new(logged, tmp_path):
     assert seen == {(name, number) for name, allowed in STEPS.items() for number in allowed}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mutant", ["files", "all"])
 def test_an_installer_that_does_not_sync_is_caught(logged, tmp_path, mutant):
     """The test of the test above."""

@@ -119,6 +119,7 @@ def settings(board):
     return board.root(f"bash -c '{SETTINGS}'").split()
 
 
+@pytest.mark.long
 def test_a_hot_board_is_measured_when_it_has_cooled_down(board, deploy):
     board.set(temperature_c=80.0)
     running = deploy("--cool-to", "50", "--duration", "1")
@@ -161,6 +162,7 @@ def test_a_throttle_bit_that_comes_up_in_the_run_makes_it_invalid(board, deploy)
     assert "throttled: under-voltage, so its power supply or cable is too weak" in reasons
 
 
+@pytest.mark.long
 def test_a_clock_that_the_firmware_holds_down_is_named(board, deploy):
     board.set(cap_mhz=600)
     found = deploy("--duration", "6", "--pin-frequency").end()

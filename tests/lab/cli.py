@@ -16,6 +16,12 @@ from tests.lab import boards, cache, debian, faults, lab, outfit, qemu
 from tests.lab.errors import LabError
 from tests.lab.machine import Machine
 
+# What a sensor can be told to show.
+_CELSIUS = (-60.0, 200.0)
+_MEGAHERTZ = (0.0, 100_000.0)
+_WATTS = (0.0, 1000.0)
+_FLAGS = 0xFFFFF
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit code is 0, 1 for what went wrong, 2 for a wrong usage."""
@@ -63,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     breaking = command("break", _break, "Do something bad to a machine; no fault: list them.")
     breaking.add_argument("name")
     breaking.add_argument("fault", nargs="?", metavar="FAULT")
-    breaking.add_argument("options", nargs="*", metavar="KEY=VALUE")
+    breaking.add_argument("options", nargs="*", metavar="KEY=VALUE", default=())
     setting = command("set", _set, "Set what a machine's sensors show.")
     setting.add_argument("name")
     setting.add_argument("values", nargs="+", metavar="KEY=VALUE")
@@ -230,13 +236,15 @@ def changes(board: boards.Board, words: list[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in map(_pair, words):
         if key in {rail.name for rail in board.rails}:
-            found.setdefault("rails", {})[key] = _number(value)
+            found.setdefault("rails", {})[key] = _within(key, value, _WATTS)
         elif key in board.zones:
-            found.setdefault("temperature_c", {})[key] = _number(value)
-        elif key in ("temperature_c", "cap_mhz"):
-            found[key] = _number(value)
+            found.setdefault("temperature_c", {})[key] = _within(key, value, _CELSIUS)
+        elif key == "temperature_c":
+            found[key] = _within(key, value, _CELSIUS)
+        elif key == "cap_mhz":
+            found[key] = _within(key, value, _MEGAHERTZ)
         elif key == "throttled" and board.firmware:
-            found[key] = int(value, 0)
+            found[key] = _bits(value)
         elif board.battery is not None and key in board.battery:
             found.setdefault("battery", {})[key] = value
         else:
@@ -258,6 +266,23 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         raise LabError(f"{text!r} is not a number") from None
+
+
+def _within(key: str, text: str, limits: tuple[float, float]) -> float:
+    value, (low, high) = _number(text), limits
+    if not low <= value <= high:
+        raise LabError(f"{key}={text} is not within {low:g} and {high:g}")
+    return value
+
+
+def _bits(text: str) -> int:
+    try:
+        value = int(text, 0)
+    except ValueError:
+        value = -1
+    if not 0 <= value <= _FLAGS:
+        raise LabError(f"throttled={text} is no number of vcgencmd's, such as 0x50005")
+    return value
 
 
 def _ssh(given: argparse.Namespace) -> int:

@@ -111,3 +111,11 @@ def test_the_cpio_archive_is_what_the_kernel_reads():
     assert b"hello" in packed
     assert len(packed) % 4 == 0
     assert b"TRAILER!!!" in packed
+
+
+@pytest.mark.parametrize(
+    "word", ["temperature_c=1e9", "temperature_c=nan", "cap_mhz=-1", "throttled=zz", "throttled=-1"]
+)
+def test_what_no_sensor_can_show_is_refused_before_it_is_set(word):
+    with pytest.raises(LabError, match=word.partition("=")[0]):
+        cli.changes(boards.board("pi4"), [word])
