@@ -181,6 +181,8 @@ def _start_agent(
         )
         try:
             session.lock(holder)
+            if job.protocol.cpus or job.conditions.pin_mhz is not None:
+                session.wish(job.protocol.cpus, job.conditions.pin_mhz)
         except BaseException:
             session.close()
             raise

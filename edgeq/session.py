@@ -234,6 +234,14 @@ class Session:
         )
         return arrays.unpack(self.get(target), samples, self._talk.fail)
 
+    def wish(self, cpus: tuple[int, ...], pin_mhz: float | None) -> None:
+        """Ask before any work is done whether a run can have these CPUs and this clock.
+
+        Raises:
+            DeviceError: it cannot; with what it can have.
+        """
+        self._talk.ask(wire.Wish(cpus=cpus, pin_mhz=pin_mhz), wire.Done)
+
     def clock(self) -> wire.ClockRead:
         """What the device's clocks say now; the answer comes as fast as the link allows."""
         return self._talk.ask(wire.Clock(), wire.ClockRead)

@@ -370,6 +370,14 @@ class Measure:
 
 
 @dataclass(frozen=True)
+class Wish:
+    """Could a ``Measure`` have these CPUs and this clock? ``Done``; else ``Failed``, kind wish."""
+
+    cpus: typing.Tuple[int, ...] = ()
+    pin_mhz: typing.Optional[float] = None
+
+
+@dataclass(frozen=True)
 class Clock:
     """What do your clocks say? Answered at once by ``ClockRead``."""
 
@@ -557,7 +565,7 @@ Message = typing.Union[
     Hello, Done, Failed, Progress, Bye, Lock, Put, PutState, Get, Data, Unpack, Exists, Existing,
     Probe, Probed, Stage, Staged, Seal, Commit, Discard, Rollback, ListReleases, Releases,
     ReleaseList, Predict, Predicted, Measure, Measured,
-    Clock, ClockRead,
+    Clock, ClockRead, Wish,
 ]  # fmt: skip
 _KINDS = {kind.__name__: kind for kind in typing.get_args(Message)}
 

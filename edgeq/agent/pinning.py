@@ -61,6 +61,17 @@ def held(
                 sys.stderr.write(f"edgeq: {pinned.notes[-1]}\n")
 
 
+def check(mhz: float | None, cpus: tuple[int, ...], root: Path) -> None:
+    """Could it be held? Every file is written as it is; nothing changes.
+
+    Raises:
+        FailureError: wish, when it cannot be done.
+    """
+    if mhz is not None:
+        wanted = [one for policy in _chosen(cpus, root) for one in _wanted(policy, mhz)]
+        _require_rights([Setting(one.path, text_of(one.path)) for one in wanted])
+
+
 def _chosen(cpus: tuple[int, ...], root: Path) -> list[Path]:
     found = cpufreq.folders(root)
     if not found:

@@ -92,6 +92,7 @@ class Session:
             wire.Predict: self._predict,
             wire.Measure: self._measure,
             wire.Clock: self._clock,
+            wire.Wish: self._wish,
             wire.Stage: self._stage,
             wire.Seal: self._seal,
             wire.Commit: self._commit,
@@ -262,6 +263,13 @@ class Session:
         )
         notes, self._notes = self._notes, ()
         self._talk.send(replace(measured, notes=(*notes, *measured.notes)), payload)
+
+    def _wish(self, request: wire.Wish) -> wire.Message:
+        from edgeq.agent import affinity, pinning  # as above
+
+        affinity.check(request.cpus, self._machine)
+        pinning.check(request.pin_mhz, request.cpus, self._machine)
+        return wire.Done()
 
     def _clock(self, _: wire.Clock) -> wire.Message:
         return wire.ClockRead(monotonic_ns=time.monotonic_ns(), wall_ns=time.time_ns())

@@ -103,10 +103,10 @@ class PowerSection(Part):
     """``source`` and ``coverage`` say what was measured; energy is per inference.
 
     ``energy_mj`` is ``mean_w`` over ``measured_s``, by the inferences of that time, and what lies
-    between them is counted. ``*_ci_mj``: 95 % intervals over ``windows`` of ``window_s``. ``idle_drift_w``: after less
-    before. ``gap_max_s``: the longest time without a reading. ``uncertainty_percent``: the most
-    that the sensor may be off by its data sheet. ``clock_*``: the device's clock less the meter's,
-    which the readings were corrected by; 0 where it is one clock.
+    between them is counted. ``*_ci_mj``: 95 % intervals over ``windows`` of ``window_s``.
+    ``idle_drift_w``: after less before. ``gap_max_s``: the longest time without a reading.
+    ``uncertainty_percent``: the most that the sensor may be off by its data sheet. ``clock_*``: the
+    device's clock less the meter's, which the readings were corrected by; 0 where it is one clock.
     """
 
     source: str
