@@ -241,7 +241,10 @@ def _state(
     yield health.throttling(facts)
     yield from health.frequency(state)
     yield from health.work(facts, state)
-    yield from health.sensors(facts, state)
+    if facts.pythons:
+        yield from health.sensors(facts, state)
+    else:
+        yield Finding(what="sensors", level="note", found="not looked for without a Python")
 
 
 def _session(link: Link, device: Device) -> Iterator[Finding]:

@@ -331,9 +331,7 @@ def _load(facts: Facts) -> Finding:
 def sensors(facts: Facts, state: State) -> Iterator[Finding]:
     """What there is to measure with, and what of it cannot be read."""
     found = ", ".join(facts.sensors)
-    if not found and not facts.pythons:
-        yield Finding(what="sensors", level="note", found="not looked for without a Python")
-    elif not found:
+    if not found:
         lacking = "power, temperature and frequency will be null in reports"
         yield Finding(what="sensors", level="note", found="none", then=lacking)
     elif not facts.sources.power:

@@ -254,9 +254,9 @@ def test_a_frequency_that_a_cpu_has_not_is_refused_with_those_it_has(begin, devi
 def test_a_wish_can_be_asked_for_before_any_work_and_changes_nothing(begin, device):
     before = machine.settings(device)
     agent = begin()
-    assert agent.ask(wire.Wish(pin_mhz=1000.0)) == wire.Done()
+    assert agent.ask(wire.Wish(cpus=(0, 1), pin_mhz=1000.0)) == wire.Done()
     assert agent.ask(wire.Wish(pin_mhz=0.0)) == wire.Done()
-    refused = agent.ask(wire.Wish(pin_mhz=1234.0))
+    refused = agent.ask(wire.Wish(cpus=(0,), pin_mhz=1234.0))
     assert (refused.kind, refused.message) == ("wish", "policy0 (CPU 0-1) has no 1234 MHz")
     refused = agent.ask(wire.Wish(cpus=(0, 4095)))
     assert refused.kind == "wish"
