@@ -22,7 +22,7 @@ def explain(where: str, status: int, tail: str) -> EdgeqError:
     if status == wire.SILENT_STATUS:
         return LinkLostError(
             f"the connection to {where} was lost: its agent had not heard of this machine for long",
-            hint="start again: what arrived is kept, and nothing on the device was switched",
+            hint="start again: a transfer goes on where it broke off; nothing there was switched",
         )
     if number in (signal.SIGTERM, signal.SIGHUP):
         return LinkLostError(

@@ -107,7 +107,7 @@ class SshChannel:
         except TimeoutError as error:
             raise LinkLostError(
                 f"{self._address} has taken no data for {self._stall_s:g} s",
-                hint="is it frozen, or its disk? start again: what arrived is kept",
+                hint="is it frozen, or its disk? start again: it goes on where it broke off",
             ) from error
 
     def receive(self, timeout_s: float) -> bytes:
@@ -203,5 +203,5 @@ def _lost(transport: "Transport", address: str) -> LinkLostError:
     why = f": {words[:1].lower()}{words[1:]}" if words else ""
     return LinkLostError(
         f"the connection to {address} broke{why}",
-        hint="start again: what arrived is kept, and nothing on the device was switched",
+        hint="start again: a transfer goes on where it broke off; nothing there was switched",
     )
