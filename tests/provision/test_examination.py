@@ -89,7 +89,7 @@ def test_a_device_that_fits_passes(facts):
         (Profile(description="x", system=System(python_min="3.12")), {}, r"3\.11\.2"),
         (Profile(description="x", system=System(glibc_min="2.38")), {}, r"glibc 2\.36"),
         (LINUX, {"libc": "musl", "libc_version": "1.2"}, "musl"),
-        (LINUX, {"pythons": ()}, "Python none"),
+        (LINUX, {"pythons": ()}, "it has no Python"),
         (LINUX, {"system": "FreeBSD"}, "FreeBSD"),
         (LINUX, {"home_writable": False}, "cannot write"),
         (

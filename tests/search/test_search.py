@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -120,7 +121,14 @@ def test_a_search_that_was_broken_off_goes_on_where_it_was(fresh):
     def judged():
         return list(bench.cache.glob("judged/[0-9a-f]*/entry.json"))
 
-    assert bench.break_off(judged, *words) == 130
+    for _ in range(8):
+        code = bench.break_off(judged, *words)
+        if code == 130:
+            break
+        # It was through before the signal came.
+        shutil.rmtree(bench.cache)
+        (bench.home / "out.tflite").unlink()
+    assert code == 130
     before = {path: path.stat().st_mtime_ns for path in judged()}
     assert before
     assert not (bench.home / "out.tflite").exists()
