@@ -93,11 +93,8 @@ def test_int8_answers_are_the_hosts_but_for_a_step_here_and_there(first):
 
 def test_power_is_known_where_the_board_has_a_meter_and_only_there(board, first):
     if board.board in METERS:
-        # A few milliseconds of runs hold no ten readings; the idle seconds before and after do,
-        # unless the emulator stood still for a moment.
-        idle_w = first["power"]["idle_w"]
-        why = first["unavailable"].get("power.idle_w", "")
-        assert "a gap of" in why if idle_w is None else idle_w > 0
+        # A few milliseconds of runs hold no ten readings; the idle seconds before and after do.
+        assert first["power"]["idle_w"] > 0
         assert "readings" in first["unavailable"]["power.mean_w"]
         assert METERS[board.board].lower() in json.dumps(first["power"]).lower()
     else:

@@ -86,5 +86,5 @@ def test_the_energy_of_a_deploy_is_the_integral_of_what_its_rails_were_set_to(bo
     assert power["coverage"] == ("module" if jetson else "rail")
     # The staircase changed in the run, and idle time was measured on both sides.
     assert len([at for at, _ in changes[load[0]] if at > samples.windows_ns[0][0]]) > 2
-    assert power["idle_w"] is not None or "a gap of" in report["unavailable"]["power.idle_w"]
+    assert power["idle_w"] is not None
     assert report["unavailable"]["power.energy_ci_mj"].startswith("short: ")
