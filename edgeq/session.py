@@ -139,6 +139,10 @@ class Session:
         """Whether a runtime imports and runs there."""
         return self._talk.ask(wire.Probe(runtime), wire.Probed, silence_s=180.0)
 
+    def start_ahead(self, runtime: wire.Runtime, processes: int, cpus: tuple[int, ...]) -> None:
+        """Let processes import a runtime while other work is done; see ``wire.Ahead``."""
+        self._talk.ask(wire.Ahead(runtime=runtime, processes=processes, cpus=cpus), wire.Done)
+
     def install(
         self,
         model: str,

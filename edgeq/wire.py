@@ -310,6 +310,20 @@ class ReleaseList:
 
 
 @dataclass(frozen=True)
+class Ahead:
+    """Start so many model processes now, which import ``runtime`` side by side; ``Done`` at once.
+
+    The ``Predict`` and ``Measure`` that follow with this runtime (and these CPUs) take them, each
+    one request's. They are fewer, or none, where memory is short. What is not used ends with the
+    session.
+    """
+
+    runtime: Runtime
+    processes: int
+    cpus: typing.Tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Predict:
     """Run ``model`` on inputs, in a child process; answer: ``Predicted``.
 
@@ -564,7 +578,7 @@ class Measured:
 Message = typing.Union[
     Hello, Done, Failed, Progress, Bye, Lock, Put, PutState, Get, Data, Unpack, Exists, Existing,
     Probe, Probed, Stage, Staged, Seal, Commit, Discard, Rollback, ListReleases, Releases,
-    ReleaseList, Predict, Predicted, Measure, Measured,
+    ReleaseList, Ahead, Predict, Predicted, Measure, Measured,
     Clock, ClockRead, Wish,
 ]  # fmt: skip
 _KINDS = {kind.__name__: kind for kind in typing.get_args(Message)}

@@ -28,7 +28,13 @@ def main() -> int:
     # Under the root, so that runtimes and what their owner installed stay as they are.
     solid.keep_all(str(Path.cwd() / "pycache"))
     talk = Talk(0, sink)
-    request = talk.receive()
+    request = talk.receive(None)
+    if isinstance(request, wire.Ahead):
+        _warm(request)
+        talk.send_sign_of_life()
+        request = talk.receive(None)
+    if request is None:
+        return 0  # the agent is gone, or has no need of this process
     threading.Thread(target=_exit_with_agent, daemon=True).start()
     try:
         talk_reply, payload = _answer(request, talk.send)
@@ -44,8 +50,17 @@ def main() -> int:
     os._exit(0)  # a runtime's own clean-up has been seen to crash; the answer is out already
 
 
+def _warm(request: wire.Ahead) -> None:
+    """Import what a request will need; what fails now fails again then, and is told then."""
+    from edgeq.agent import predict
+
+    with contextlib.suppress(FailureError):
+        _hold(request.cpus)
+        predict.import_runtime(runtimes.find(request.runtime.kind))
+
+
 def _answer(
-    request: wire.Message | None, on_progress: typing.Callable[[wire.Message], None]
+    request: wire.Message, on_progress: typing.Callable[[wire.Message], None]
 ) -> tuple[wire.Message, bytes]:
     if isinstance(request, wire.Probe):
         from edgeq.agent import probe
@@ -56,11 +71,19 @@ def _answer(
 
         return predict.run(request, runtimes.find(request.runtime.kind), on_progress), b""
     if isinstance(request, wire.Measure):
-        from edgeq.agent import affinity, bench
+        from edgeq.agent import bench
 
-        affinity.hold(request.cpus)  # before the runtime is imported: its threads inherit it
+        _hold(request.cpus)
         return bench.run(request, runtimes.find(request.runtime.kind), on_progress, Path("/"))
     raise FailureError("internal", f"a child cannot do {request!r}")
+
+
+def _hold(cpus: tuple[int, ...]) -> None:
+    """Before the runtime is imported: its threads inherit it."""
+    if cpus:
+        from edgeq.agent import affinity
+
+        affinity.hold(cpus)
 
 
 def _lower() -> None:

@@ -22,7 +22,6 @@ from pathlib import Path
 
 import edgeq
 from edgeq import wire
-from edgeq.agent import affinity
 from edgeq.agent.memory import oom_kills, resident_bytes
 from edgeq.agent.ports import MIB, FailureError, HostGoneError
 from edgeq.agent.talk import Talk
@@ -53,6 +52,8 @@ class Answer:
 
 
 OnProgress = typing.Callable[[wire.Message], None]
+if typing.TYPE_CHECKING:
+    Process = subprocess.Popen[bytes]
 
 
 def ask(
@@ -63,23 +64,28 @@ def ask(
     limits: Limits,
     talk: Talk,
     on_progress: OnProgress,
+    process: Process | None = None,
 ) -> Answer:
-    """Let a fresh child carry out a request.
+    """Let a fresh child carry out a request; ``process`` if one was started before.
 
     Raises:
         FailureError: crash, hang, memory, internal, or what the child said.
         HostGoneError: the host went meanwhile; the child is dead.
     """
-    child = _Child(_start(request, root, runtime), limits, on_progress)
+    if process is None:
+        process = start(root, runtime, request.cpus if isinstance(request, wire.Measure) else ())
+    tell(process, request)
+    child = _Child(process, limits, on_progress)
     try:
         child.watch(talk)
         child.join()
     finally:
-        child.kill()
+        kill(process)
     return child.answer()
 
 
-def _start(request: wire.Message, root: Path, runtime: wire.Runtime) -> subprocess.Popen[bytes]:
+def start(root: Path, runtime: wire.Runtime, cpus: tuple[int, ...] = ()) -> Process:
+    """A child that waits to be told what to do; ``runtime``'s paths are absolute."""
     environment = dict(os.environ)
     inherited = environment.get("PYTHONPATH")
     environment["PYTHONPATH"] = os.pathsep.join(
@@ -97,25 +103,38 @@ def _start(request: wire.Message, root: Path, runtime: wire.Runtime) -> subproce
         cwd=str(root),
         start_new_session=True,
     )
-    if isinstance(request, wire.Measure):
+    if cpus:
+        from edgeq.agent import affinity  # here, since few need it and starting is slow
+
         # At once, so that all of its CPU time is theirs; it sees for itself whether that was done.
         with contextlib.suppress(OSError):
-            affinity.place(process.pid, request.cpus)
-    assert process.stdin is not None  # noqa: S101  # as asked for above
-    try:
-        process.stdin.write(wire.encode(request))
-        process.stdin.flush()
-    except BrokenPipeError:
-        pass  # it died at once; watching it tells why
+            affinity.place(process.pid, cpus)
     return process
+
+
+def tell(process: Process, message: wire.Message) -> None:
+    """Send a child a message; of one that died at once, watching it tells why."""
+    assert process.stdin is not None  # noqa: S101  # as asked for in ``start``
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.write(wire.encode(message))
+        process.stdin.flush()
+
+
+def kill(process: Process) -> None:
+    """End a child and all that it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe:
+            with contextlib.suppress(BrokenPipeError):  # what could not be written to it
+                pipe.close()
 
 
 class _Child:
     """One running child."""
 
-    def __init__(
-        self, process: subprocess.Popen[bytes], limits: Limits, on_progress: OnProgress
-    ) -> None:
+    def __init__(self, process: Process, limits: Limits, on_progress: OnProgress) -> None:
         self._process = process
         self._limits = limits
         self._on_progress = on_progress
@@ -158,15 +177,6 @@ class _Child:
         except subprocess.TimeoutExpired:
             message = "the model's process closed its output and did not end"
             self._verdict = FailureError("hang", message, self._last_lines())
-
-    def kill(self) -> None:
-        """End it and all that it started."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
-            if pipe:
-                pipe.close()
 
     def answer(self) -> Answer:
         """What came of it.

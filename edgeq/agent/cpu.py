@@ -89,7 +89,7 @@ def used(before: Processes, after: Processes) -> dict[int, tuple[str, float]]:
     A child that came and went is seen in its parent once that has waited for it.
     """
     found = {}
-    old = _used_before(before, after)
+    old = used_before(before, after)
     for number, process in after.items():
         earlier = before.get(number)
         if earlier is None or not process.same(earlier):
@@ -101,7 +101,7 @@ def used(before: Processes, after: Processes) -> dict[int, tuple[str, float]]:
     return found
 
 
-def _used_before(before: Processes, after: Processes) -> dict[int, float]:
+def used_before(before: Processes, after: Processes) -> dict[int, float]:
     """What those that ended meanwhile had used by then, by the nearest ancestor that is left.
 
     It comes to that one's ``children_s`` when they end, and is no use of this time.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import signal
 import typing
 from pathlib import Path
@@ -64,7 +63,7 @@ class Disk:
 
     def symlink(self, text: str, link: Path) -> None:
         """Make or replace a symbolic link at once, and make it last."""
-        fresh = link.with_name(".link-" + secrets.token_hex(4))
+        fresh = link.with_name(".link-" + os.urandom(4).hex())
         self._step()
         fresh.symlink_to(text)
         self.rename(fresh, link)
@@ -83,7 +82,7 @@ class Disk:
 
     def write_json(self, path: Path, fields: typing.Mapping[str, object]) -> None:
         """Replace a small file at once."""
-        fresh = path.with_name(".state-" + secrets.token_hex(4))
+        fresh = path.with_name(".state-" + os.urandom(4).hex())
         descriptor = os.open(str(fresh), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             self.write(descriptor, memoryview(json.dumps(fields).encode()))

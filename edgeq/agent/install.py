@@ -10,7 +10,6 @@ from __future__ import annotations
 import builtins
 import contextlib
 import os
-import secrets
 import shutil
 import stat
 import time
@@ -75,7 +74,7 @@ class Installer:
         sealed = model.releases / require_name(request.release)
         if _is_release(sealed, request.files):
             return wire.Staged(folder=self._relative(sealed), exists=True)
-        staging = model.folder / (STAGING + secrets.token_hex(8))
+        staging = model.folder / (STAGING + os.urandom(8).hex())
         self._disk.mkdir(model.releases)
         self._disk.mkdir(staging)
         try:

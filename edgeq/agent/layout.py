@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import secrets
 import shutil
 import time
 from dataclasses import dataclass
@@ -98,7 +97,7 @@ class Scratch:
 
     def __init__(self, root: Path) -> None:
         (root / "scratch").mkdir(mode=0o700, exist_ok=True)
-        self.folder = root / "scratch" / f"{os.getpid()}-{secrets.token_hex(4)}"
+        self.folder = root / "scratch" / f"{os.getpid()}-{os.urandom(4).hex()}"
         self.folder.mkdir(mode=0o700)
         self._descriptor = os.open(str(self.folder), os.O_RDONLY | os.O_DIRECTORY)
         fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -183,6 +183,8 @@ def _run_children(
         if not isinstance(answer.message, wire.Measured):
             raise FailureError("internal", f"the model's process answered {answer.message!r}")
         (run,) = answer.message.processes
+        if number < request.processes - 1:
+            run = replace(run, pss_bytes=None)  # those that wait share its libraries
         runs.append(replace(run, delegate=_delegate(request.runtime, run, answer.stderr)))
         spans += [replace(span, process=number) for span in answer.message.spans]
         payloads.append(answer.payload)

@@ -30,6 +30,11 @@ def oom_kills(root: Path = Path("/")) -> int | None:
     return None
 
 
+def available_bytes(root: Path) -> int | None:
+    """What programs can have without swapping; None before Linux 3.14."""
+    return _field(text_of(root / "proc/meminfo"), "MemAvailable")
+
+
 def resident_bytes(pid: int) -> int:
     """What a child holds in memory now; 0 once it is gone."""
     words = text_of(Path("/proc") / str(pid) / "statm").split()

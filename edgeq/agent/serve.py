@@ -1,8 +1,8 @@
 """The session: requests in, replies out, one at a time, until ``Bye`` or the end of the stream.
 
-Needs no lock: Exists, Get, Probe, Predict, Measure, ListReleases, Unpack, and Put to ``scratch/``,
-``agents/`` and ``runtimes/``, whose names are their contents' hashes. All else is refused without
-``Lock``.
+Needs no lock: Exists, Get, Probe, Ahead, Predict, Measure, ListReleases, Unpack, and Put to
+``scratch/``, ``agents/`` and ``runtimes/``, whose names are their contents' hashes. All else is
+refused without ``Lock``.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 
 from edgeq import __version__, wire
 from edgeq.agent import children, files, guard, proved
+from edgeq.agent.ahead import Ahead
 from edgeq.agent.durable import Disk
 from edgeq.agent.install import STALE_S, Installer
 from edgeq.agent.layout import (
@@ -80,6 +81,7 @@ class Session:
         self._disk = disk
         self._lock = DeviceLock(layout.root)
         self._installer = Installer(layout.root, disk)
+        self._ahead = Ahead(layout.root, machine)
         self._upload: files.Upload | None = None
         self._handlers: dict[type[typing.Any], _Handler] = {
             wire.Lock: self._take_lock,
@@ -89,6 +91,7 @@ class Session:
             wire.Exists: self._exists,
             wire.Unpack: self._unpack,
             wire.Probe: self._probe,
+            wire.Ahead: self._start_ahead,
             wire.Predict: self._predict,
             wire.Measure: self._measure,
             wire.Clock: self._clock,
@@ -116,6 +119,7 @@ class Session:
 
     def _leave_tidy(self) -> None:
         """However the session ended, a release that was not committed goes."""
+        self._ahead.close()
         if self._lock.held:
             with contextlib.suppress(OSError, FailureError):
                 self._installer.recover()
@@ -234,6 +238,10 @@ class Session:
     def _is_there(self, path: str) -> bool:
         return self._layout.inside(path).is_dir()
 
+    def _start_ahead(self, request: wire.Ahead) -> wire.Message:
+        self._ahead.start(replace(request, runtime=self._located(request.runtime)))
+        return wire.Done()
+
     def _predict(self, request: wire.Predict) -> wire.Message:
         readable = self._layout.readable
         inner = replace(
@@ -255,6 +263,7 @@ class Session:
             inputs=str(readable(request.inputs)) if request.inputs else "",
         )
         limits = children.Limits(request.timeout_s, request.memory_mib)
+        self._ahead.settle(self._talk)
         measured, payload = measure(
             inner,
             lambda part: self._ask(part, request.runtime, limits),
@@ -302,20 +311,34 @@ class Session:
     def _ask(
         self, request: wire.Message, runtime: wire.Runtime, limits: children.Limits
     ) -> children.Answer:
-        paths = tuple(str(self._layout.readable(path)) for path in runtime.paths)
-        try:
+        located = self._located(runtime)
+
+        def ask(process: children.Process | None) -> children.Answer:
             return children.ask(
                 request,
                 root=self._layout.root,
-                runtime=replace(runtime, paths=paths),
+                runtime=located,
                 limits=limits,
                 talk=self._talk,
                 on_progress=self._talk.send,
+                process=process,
             )
+
+        try:
+            try:
+                return ask(self._ahead.take(request, located))
+            except FailureError as failure:
+                if failure.kind != "memory" or not self._ahead.close():
+                    raise
+                return ask(None)  # now that those which waited are gone
         except FailureError as failure:
             if failure.kind in _RUNTIMES_FAULT:
                 proved.forget(self._layout.root, runtime)
             raise
+
+    def _located(self, runtime: wire.Runtime) -> wire.Runtime:
+        paths = tuple(str(self._layout.readable(path)) for path in runtime.paths)
+        return replace(runtime, paths=paths)
 
     def _require_lock(self) -> None:
         if not self._lock.held:

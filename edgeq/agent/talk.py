@@ -35,8 +35,8 @@ class Talk:
             _widen(end)
         os.set_blocking(sink, False)
 
-    def receive(self) -> wire.Message | None:
-        """The next request; None when the host closed the stream or said nothing for two minutes.
+    def receive(self, limit_s: float | None = IDLE_LIMIT_S) -> wire.Message | None:
+        """The next request; None when the host closed the stream or said nothing for so long.
 
         Raises:
             WireError: it is not a message; what follows cannot be understood either.
@@ -50,7 +50,7 @@ class Talk:
                 continue
             if len(self._buffer) > wire.MAX_LINE_BYTES:
                 raise wire.WireError(f"a line over {wire.MAX_LINE_BYTES} bytes")
-            if not select.select([self._source], [], [], IDLE_LIMIT_S)[0]:
+            if not select.select([self._source], [], [], limit_s)[0]:
                 return None
             chunk = os.read(self._source, _LINE_READ_BYTES)
             if not chunk:
@@ -108,15 +108,16 @@ class Talk:
         Raises:
             HostGoneError: nobody reads any more.
         """
-        for data in (wire.encode(message), payload):
-            view = memoryview(data)
-            while view:
-                try:
-                    view = view[os.write(self._sink, view) :]
-                except BlockingIOError:
-                    self._wait_for_room()
-                except (BrokenPipeError, ConnectionResetError) as error:
-                    raise HostGoneError from error
+        self._write(wire.encode(message))
+        self._write(payload)
+
+    def send_sign_of_life(self) -> None:
+        """Send what the other side need not answer.
+
+        Raises:
+            HostGoneError: nobody reads any more.
+        """
+        self._write(wire.HEARTBEAT)
 
     def send_file(self, source: int, size_bytes: int) -> None:
         """Send ``Data`` and the file's bytes.
@@ -179,6 +180,16 @@ class Talk:
                 raise HostGoneError
             self.require_host()
             left_s = end_s - time.monotonic()
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(self._sink, view) :]
+            except BlockingIOError:
+                self._wait_for_room()
+            except (BrokenPipeError, ConnectionResetError) as error:
+                raise HostGoneError from error
 
     def _wait_for_room(self) -> None:
         if not select.select([], [self._sink], [], STALL_LIMIT_S)[1]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import stat
 import time
@@ -35,7 +34,7 @@ def unpack(archive: Path, into: Path, disk: Disk, on_progress: OnProgress) -> No
         raise FailureError("missing", f"{archive.name}: not there")
     if not into.is_dir():
         disk.mkdir(into.parent)
-        fresh = into.with_name(UNPACKING + secrets.token_hex(8))
+        fresh = into.with_name(UNPACKING + os.urandom(8).hex())
         fresh.mkdir(mode=0o700)
         try:
             _extract(archive, fresh, on_progress)

@@ -69,7 +69,14 @@ class Watch:
         return sum(busy for busy, _ in times), sum(total for _, total in times)
 
     def child_s(self) -> float:
-        return sum(after.child_s - before.child_s for before, after in self._pairs)
+        """Without what they had used before, when they were started ahead."""
+        mine = os.getpid()
+        return sum(
+            after.child_s
+            - before.child_s
+            - cpu.used_before(before.processes, after.processes).get(mine, 0.0)
+            for before, after in self._pairs
+        )
 
     def contention(self) -> wire.Contention:
         """Of the CPUs that the model could use."""

@@ -50,7 +50,7 @@ def _machine(board: Board, cores: int, memory_mib: int, kind: str) -> list[str]:
     return [
         _PROGRAMS[board.architecture],
         *("-M", kind, "-cpu", f"{board.cpu},midr={board.midr:#x}"),
-        *("-smp", str(cores), "-m", str(memory_mib), "-accel", "tcg,thread=multi,tb-size=128"),
+        *("-smp", str(cores), "-m", str(memory_mib), "-accel", "tcg,thread=multi,tb-size=512"),
     ]
 
 
@@ -79,7 +79,7 @@ def command(
             "-dtb",
             f"{setting.tree}",
         ),
-        *("-append", "console=ttyAMA0 quiet loglevel=3 mitigations=off panic=-1"),
+        *("-append", "console=ttyAMA0 quiet loglevel=3 mitigations=off kpti=off panic=-1"),
         # cache=writeback: a flush of the guest ends when the image file holds its data and its
         # qcow2 tables. With cache=unsafe the tables would stay in QEMU's memory, and SIGKILL, our
         # power cut, would take what the guest had flushed. What the guest had not flushed lives
