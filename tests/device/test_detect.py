@@ -8,6 +8,7 @@ import pytest
 from edgeq import registry
 from edgeq.core import strict
 from edgeq.core.profile import Profile
+from tests.device.choosing import some
 from tests.device.someone import someone
 from tests.lab import boards
 
@@ -19,14 +20,7 @@ def _kinds():
     return [name for kind, name in names.items() if known[kind].profile.access.transport == "ssh"]
 
 
-def _boards():
-    return [
-        name if name == "pi4" else pytest.param(name, marks=pytest.mark.long)
-        for name in sorted(_kinds())
-    ]
-
-
-@pytest.fixture(scope="module", params=_boards())
+@pytest.fixture(scope="module", params=some(sorted(_kinds()), "pi4"))
 def board(request, module_machines):
     return module_machines.up(request.param)
 

@@ -9,6 +9,7 @@ import pytest
 
 from edgeq.core import raw
 from edgeq.stores import sqlite
+from tests.device.choosing import some
 from tests.device.someone import someone
 from tests.lab import lab
 
@@ -20,9 +21,7 @@ STEPS = 300
 FOREVER_NS = 1 << 62
 
 
-@pytest.fixture(
-    scope="module", params=["jetson-orin-nano", pytest.param("pi5", marks=pytest.mark.long)]
-)
+@pytest.fixture(scope="module", params=some(("jetson-orin-nano", "pi5"), "jetson-orin-nano"))
 def board(request):
     machine = lab.up(f"energy-{request.param}", request.param)
     yield machine

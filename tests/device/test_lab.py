@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.device.choosing import some
 from tests.lab import boards, faults, lab
 from tests.lab.errors import ChannelError, CommandError, LabError
 
@@ -62,15 +63,10 @@ def test_clones_have_their_own_identity_and_the_right_time(pi4, machines):
     assert "verification failed" in refused.stderr
 
 
-def some(names, short):
-    """Parameters; those that are not among the short ones are long."""
-    return [name if name in short else pytest.param(name, marks=pytest.mark.long) for name in names]
-
-
 KINDS = [name for name in lab.boards() if name not in VARIANTS]
 
 
-@pytest.mark.parametrize("name", some(KINDS, ("pi4", "jetson-orin-nano", "pi3-32bit")))
+@pytest.mark.parametrize("name", some(KINDS, "pi4", "jetson-orin-nano", "pi3-32bit"))
 def test_a_board_shows_what_the_real_one_shows(name, machines):
     board = boards.board(name)
     machine = machines.up(name)
@@ -295,7 +291,7 @@ UNDONE = {
 }
 
 
-@pytest.mark.parametrize("name", some(UNDONE, ("fill-disk", "hot")))
+@pytest.mark.parametrize("name", some(UNDONE, "fill-disk", "hot"))
 def test_a_fault_happens_and_is_undone(name, pi4):
     command, broken, whole = UNDONE[name]
     assert pi4.ssh(command, timeout_s=300).returncode == whole

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.device.choosing import some
 from tests.device.someone import someone
 from tests.servers import sshd
 
@@ -33,11 +34,7 @@ def person(tmp_path_factory):
     return someone(tmp_path_factory.mktemp("pythons"))
 
 
-def _minors():
-    return [pytest.param(one, marks=() if one in (8, 13) else pytest.mark.long) for one in MINORS]
-
-
-@pytest.mark.parametrize("minor", _minors())
+@pytest.mark.parametrize("minor", some(MINORS, 8, 13))
 def test_every_python_is_served(minor, person, tmp_path):
     path = python(minor)
     if path is None:
