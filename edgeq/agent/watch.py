@@ -19,9 +19,13 @@ _US = 1e6
 
 
 class _Mark:
-    """The machine's own counters at one moment."""
+    """The machine's own counters at one moment; listing the processes, which takes long, is not.
 
-    def __init__(self, root: Path, cpus: tuple[int, ...]) -> None:
+    ``opens``: it is done before, else after, so that what it takes lies outside what is watched.
+    """
+
+    def __init__(self, root: Path, cpus: tuple[int, ...], *, opens: bool) -> None:
+        listed = cpu.processes(root) if opens else None
         self.all: CpuTimes | None = cpu.times(root)
         self.chosen: CpuTimes | None = cpu.times(root, cpus)
         self.child_s = _children_s()
@@ -29,8 +33,8 @@ class _Mark:
         self.stalled_s = int(stall.group(1)) / _US if stall else None
         pages = _SWAPPED.findall(text_of(root / "proc/vmstat"))
         self.swapped_bytes = sum(map(int, pages)) * _PAGE_BYTES if pages else None
-        self.processes: Processes = cpu.processes(root)
         self.at_s = time.monotonic()
+        self.processes: Processes = cpu.processes(root) if listed is None else listed
 
 
 class Watch:
@@ -45,10 +49,10 @@ class Watch:
         self._wall_s, self._clock_s = time.time(), time.monotonic()
 
     def begin(self) -> None:
-        self._open = _Mark(self._root, self._cpus)
+        self._open = _Mark(self._root, self._cpus, opens=True)
 
     def end(self) -> None:
-        before, after = self._open, _Mark(self._root, self._cpus)
+        before, after = self._open, _Mark(self._root, self._cpus, opens=False)
         if before is None:
             return
         self._pairs.append((before, after))
