@@ -4,9 +4,11 @@ python scripts/bench/sampler.py [MODEL.tflite]
 
 The files are six of sysfs, which the kernel writes anew at each reading. Cost: CPU time of the
 sampler's thread by wall time, in turns with psutil's own way to read a file (open, read, close) at
-the same rate. p50: a process runs the model while its parent waits, as the agent does: without a
-sampler, with it in a thread of the parent, and with it in a process of its own, in turns that
-alternate (ABC, CBA, …). What two runs without a sampler differ by is the noise.
+the same rate, and with a loop that only wakes up: no sampler can go below that.
+
+p50: a process runs the model while its parent waits, as the agent does: without a sampler, with it
+in a thread of the parent, and with it in a process of its own, in turns that alternate (ABC, CBA,
+...). What two runs without a sampler differ by is the noise.
 """
 
 import itertools
@@ -60,10 +62,11 @@ print(np.median(times))
 def main(arguments: list[str]) -> int:
     files = [path for path in FILES if path.is_file()]
     model = Path(arguments[0]).absolute() if arguments else MODEL
-    own, peer = _costs(files)
+    own, peer, bare_wake = _costs(files)
     print(f"{len(files)} files at {HZ:g} Hz")
     print(f"sampler  {own:7.3%} of a core (limit {LIMIT:.1%})")
     print(f"psutil   {peer:7.3%} of a core; the sampler costs {own / peer:.2f} of that")
+    print(f"no files {bare_wake:7.3%} of a core: a loop that only wakes up")
     ways = {"none": _without, "again": _without, "thread": _in_thread, "process": _in_process}
     found: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(ROUNDS):
@@ -81,14 +84,16 @@ def main(arguments: list[str]) -> int:
     return int(own > LIMIT or worst > 1.0)
 
 
-def _costs(files: list[Path]) -> tuple[float, float]:
-    """CPU time by wall time: the sampler's and psutil's."""
-    own: list[float] = []
-    peer: list[float] = []
+def _costs(files: list[Path]) -> tuple[float, float, float]:
+    """CPU time by wall time: the sampler's, psutil's, and that of waking up."""
+    ways = (lambda: _sampler_share(files), lambda: _loop_share(files), lambda: _loop_share([]))
+    shares: list[list[float]] = [[] for _ in ways]
     for number in range(COST_ROUNDS):
-        for ours in (True, False) if number % 2 else (False, True):
-            (own if ours else peer).append(_sampler_share(files) if ours else _psutil_share(files))
-    return statistics.median(own), statistics.median(peer)
+        order = range(len(ways)) if number % 2 else reversed(range(len(ways)))
+        for way in order:
+            shares[way].append(ways[way]())
+    own, peer, wake = map(statistics.median, shares)
+    return own, peer, wake
 
 
 def _sampler_share(files: list[Path]) -> float:
@@ -98,7 +103,8 @@ def _sampler_share(files: list[Path]) -> float:
     return sampler.cpu_s / (time.monotonic() - start_s)
 
 
-def _psutil_share(files: list[Path]) -> float:
+def _loop_share(files: list[Path]) -> float:
+    """A plain loop that reads with psutil."""
     names = [str(path) for path in files]
     start_s, busy_s = time.monotonic(), time.thread_time()
     due_s, rows = start_s, []
