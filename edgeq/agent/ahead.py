@@ -48,7 +48,10 @@ class Ahead:
         there = memory.available_bytes(self._machine) or 0
         most = max(0, (there - _LEFT_BYTES) // _EACH_BYTES)
         for _ in range(min(request.processes, most, _MOST)):
-            process = children.start(self._root, request.runtime, request.cpus)
+            try:
+                process = children.start(self._root, request.runtime, request.cpus)
+            except OSError:  # no room for another process: it is told when one is needed
+                return
             self._waiting.append(_Waiting(request.runtime, request.cpus, process))
             children.tell(process, request)
 

@@ -74,9 +74,9 @@ def ask(
     """
     if process is None:
         process = start(root, runtime, request.cpus if isinstance(request, wire.Measure) else ())
-    tell(process, request)
     child = _Child(process, limits, on_progress)
     try:
+        tell(process, request)
         child.watch(talk)
         child.join()
     finally:
