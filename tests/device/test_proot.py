@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -24,14 +25,16 @@ ENTER = 'exec {} proot -0 -r / -w "$HOME" /bin/sh -c "$SSH_ORIGINAL_COMMAND"'
 
 
 @pytest.fixture
-def phone(tmp_path):
+def phone():
     """A server whose sessions run under proot, without rights if the server has some."""
     if not shutil.which("proot"):
         pytest.skip("no proot here: sudo apt-get install proot")
     lower = f"setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups" if not os.getuid() else ""
-    with sshd.running(tmp_path / "device", sshd.Options(startup=ENTER.format(lower))) as server:
+    options = sshd.Options(startup=ENTER.format(lower))
+    # pytest's own folders are closed to others.
+    with tempfile.TemporaryDirectory() as top, sshd.running(Path(top, "d"), options) as server:
         if lower:
-            for folder in (server.folder, *server.folder.parents[:3]):
+            for folder in (Path(top), server.folder):
                 folder.chmod(0o755)
             os.chown(server.home, NOBODY, NOBODY)
         yield server
