@@ -313,31 +313,22 @@ class Session:
     ) -> children.Answer:
         located = self._located(runtime)
         try:
-            return self._ask_one(request, located, limits, self._ahead.take(request, located))
+            return children.ask(
+                request,
+                root=self._layout.root,
+                runtime=located,
+                limits=limits,
+                talk=self._talk,
+                on_progress=self._talk.send,
+                process=self._ahead.take(request, located),
+            )
         except FailureError as failure:
-            # With the memory of those which waited, if any did.
             if failure.kind == "memory" and self._ahead.close():
-                return self._ask_one(request, located, limits, None)
+                # Once more, with the memory of those which waited.
+                return self._ask(request, runtime, limits)
             if failure.kind in _RUNTIMES_FAULT:
                 proved.forget(self._layout.root, runtime)
             raise
-
-    def _ask_one(
-        self,
-        request: wire.Message,
-        located: wire.Runtime,
-        limits: children.Limits,
-        process: children.Process | None,
-    ) -> children.Answer:
-        return children.ask(
-            request,
-            root=self._layout.root,
-            runtime=located,
-            limits=limits,
-            talk=self._talk,
-            on_progress=self._talk.send,
-            process=process,
-        )
 
     def _located(self, runtime: wire.Runtime) -> wire.Runtime:
         paths = tuple(str(self._layout.readable(path)) for path in runtime.paths)
